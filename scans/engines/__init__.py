@@ -1,0 +1,7 @@
+"""Engines: one look-alike module each. Target in, findings and coverage out."""
+
+from types import ModuleType
+
+from scans.engines import ports
+
+ENGINES: dict[str, ModuleType] = {engine.NAME: engine for engine in (ports,)}
