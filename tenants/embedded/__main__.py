@@ -9,6 +9,9 @@ from .needs import NEEDS, missing
 from .redis import Redis
 from .service import ServiceUnavailable
 
+LACKING = 3  # exit code; 1 is what an exception gives, 2 a wrong command line
+DEFAULT_HOME = Path(__file__).resolve().parents[2] / "var"
+
 
 def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
@@ -25,7 +28,7 @@ def run_redis() -> int:
         stopped.wait()
         return 0
     try:
-        with Redis(Path(os.environ.get("BULKHEAD_HOME") or "var")) as redis:
+        with Redis(os.environ.get("BULKHEAD_HOME") or DEFAULT_HOME) as redis:
             say(f"Redis answers at {redis.url}")
             while redis.is_running():
                 if stopped.wait(0.5):
@@ -48,7 +51,7 @@ def main() -> int:
     lacking = missing(options.what)
     for line in lacking:
         say(line)
-    return 1 if lacking else 0
+    return LACKING if lacking else 0
 
 
 if __name__ == "__main__":

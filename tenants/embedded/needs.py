@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import subprocess
 import sysconfig
@@ -25,6 +26,7 @@ def _has_python_headers() -> bool:
 
 # What the system may have: Debian packages, test.
 NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
+    "venv": ("python3-venv", lambda: importlib.util.find_spec("ensurepip") is not None),
     "mariadb": (
         "mariadb-server-core mariadb-client-core",  # without -core the package starts a system-wide server
         lambda: _has("mariadbd", "mariadb-install-db", "mariadb"),
