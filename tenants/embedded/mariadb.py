@@ -129,7 +129,7 @@ class MariaDB(Service):
     def _install(self, data: Path) -> None:
         command = [self._installer, "--no-defaults", *STORAGE, f"--datadir={data}", f"--tmpdir={self.run_directory}"]
         done = subprocess.run(  # noqa: S603 - the command is ours
-            self._as_service([*command, "--skip-test-db", "--skip-name-resolve"]),
+            self._as_service([*command, "--skip-name-resolve"]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
