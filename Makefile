@@ -43,7 +43,7 @@ check: system-mysql .venv/.with-check ## lint, format, types, import contract, m
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy config tenants scans
 	$(BIN)/lint-imports
-	@$(AS_IN_PRODUCTION); set -x; \
+	@$(AS_IN_PRODUCTION) && set -x && \
 	$(BIN)/python manage.py makemigrations --check --dry-run && \
 	$(BIN)/python manage.py check --deploy --fail-level WARNING && \
 	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file "$$BULKHEAD_HOME/schema.yml"
