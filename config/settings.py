@@ -1,0 +1,161 @@
+"""Django's settings. Everything that differs between installations comes from ``config.env``."""
+
+from datetime import timedelta
+
+from config.env import PROJECT, read_environment
+
+_env = read_environment()
+
+BULKHEAD_HOME = _env.home
+BULKHEAD_KEYS = {"runtime": _env.runtime_key, "fleet": _env.fleet_key}
+BULKHEAD_ALLOW_LOOPBACK_TARGETS = _env.allow_loopback_targets
+BULKHEAD_ALLOW_PRIVATE_TARGETS = _env.allow_private_targets
+BULKHEAD_LEASE_SECONDS = _env.lease_seconds
+BULKHEAD_SWEEP_SECONDS = _env.sweep_seconds
+BULKHEAD_CONNECTION_MAX_AGE = _env.connection_max_age
+BULKHEAD_CONNECTIONS_PER_THREAD = 8  # tenant connections kept open, least recently used closed first
+
+# Which plane an app's tables live in. An app with models that stands in neither list is a check error.
+CONTROL_APPS = ["tenants", "accounts", "admin", "auth", "contenttypes", "sessions", "django_rq"]
+TENANT_APPS = ["accounts", "admin", "auth", "contenttypes", "sessions", "scans"]
+
+# How a path finds its plane, first match first; whatever is not listed is unbound.
+PLANE_PATHS = [
+    ("/api/v1/token/", "unbound"),  # the log-in view binds the tenant that the body names
+    ("/api/v1/", "token"),
+    ("/t/", "path"),
+    ("/operator/", "control"),
+    ("/readyz", "control"),
+]
+TENANT_ERROR_RESPONSE = "config.api.error_response"
+WORKSPACE_URLCONF = "config.workspace_urls"
+
+INSTALLED_APPS = [
+    "tenants",  # first: it replaces the connection handler before anything can use it
+    "tenants.accounts",
+    "scans",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_rq",
+]
+
+# ``default`` is no database: bound work finds its own plane there, unbound work an error. Tenants are not listed.
+DATABASES = {"default": {"ENGINE": "tenants.backends.unbound"}, "control": _env.control_database}
+DATABASE_ROUTERS = ["tenants.routers.PlaneRouter"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "tenants.middleware.RequestIDMiddleware",
+    "tenants.middleware.PlaneMiddleware",  # outside sessions: they live in the plane's database
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+SECRET_KEY = _env.secret_key
+DEBUG = _env.debug
+ALLOWED_HOSTS = _env.allowed_hosts
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+ASGI_APPLICATION = "config.asgi.application"
+APPEND_SLASH = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+STATIC_URL = "/static/"
+STATIC_ROOT = PROJECT / "static"
+WHITENOISE_USE_FINDERS = True  # served from the packages: nothing to collect
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["tenants.accounts.backends.PlaneBackend"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = _env.is_https
+SECURE_HSTS_SECONDS = 31_536_000 if _env.is_https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _env.is_https
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+X_FRAME_OPTIONS = "DENY"
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.authentication.PlaneAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.LimitOffsetPagination",
+    "PAGE_SIZE": 50,
+    "EXCEPTION_HANDLER": "config.api.handle_exception",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=10),
+    "REFRESH_TOKEN_LIFETIME": timedelta(hours=12),
+    "USER_ID_CLAIM": "sub",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Bulkhead",
+    "DESCRIPTION": "Multi-tenant automated penetration testing: a database per customer.",
+    "VERSION": "0.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+RQ_QUEUES = {
+    "default": {"URL": _env.redis_url, "DEFAULT_TIMEOUT": 3600, "SERIALIZER": "rq.serializers.JSONSerializer"}
+}
+RQ = {
+    "JOB_CLASS": "tenants.jobs.TenantJob",
+    "QUEUE_CLASS": "tenants.jobs.TenantQueue",
+    "COMMIT_MODE": "on_db_commit",
+}
+RQ_SHOW_ADMIN_LINK = False
+BULKHEAD_JOB_FUNCTIONS = {"scans.jobs.run_scan"}  # nothing else is ever executed, whatever Redis says
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+}

@@ -1,0 +1,21 @@
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from config import api, health
+from tenants.accounts.api import MeView, RefreshView, TokenView
+from tenants.admin import operator_site
+
+urlpatterns = [
+    path("healthz", health.alive),
+    path("readyz", health.ready),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/v1/token/", TokenView.as_view(), name="token"),
+    path("api/v1/token/refresh/", RefreshView.as_view(), name="token-refresh"),
+    path("api/v1/me/", MeView.as_view(), name="me"),
+    path("api/v1/", include("scans.urls")),
+    path("operator/", operator_site.urls),
+    re_path(r"", api.not_found),
+]
+handler404 = "config.api.not_found"
+handler500 = "config.api.server_error"

@@ -1,0 +1,14 @@
+"""Anticipated refusals, each with a stable ``code``."""
+
+
+class ScanRefused(Exception):
+    """The scan may not run. ``code`` is one of the reason codes that a blocked scan carries too."""
+
+    def __init__(self, code: str, detail: str):
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+class LeaseLost(Exception):
+    """Another worker has this scan now, or it has ended: whatever is still running here must write nothing more."""

@@ -1,0 +1,40 @@
+"""
+Telling the dispatcher which tenant has work. A hint and nothing more: the sweep finds what a lost one missed, so that
+Redis may be down, full or empty and no accepted scan is lost.
+"""
+
+import logging
+import time
+from uuid import UUID
+
+import django_rq
+from redis import RedisError
+
+logger = logging.getLogger(__name__)
+KEY = "bulkhead:tenants-with-work"  # a sorted set: tenant ids, oldest wish first
+
+
+def wake_dispatcher(tenant_id: UUID) -> None:
+    try:
+        django_rq.get_connection("default").zadd(KEY, {tenant_id.hex: time.time()}, nx=True)
+    except (RedisError, OSError) as error:
+        logger.warning("The dispatcher was not woken, and will find the work by its sweep: %s", error)
+
+
+def wait_for_work(seconds: float) -> list[UUID]:
+    """The tenants that have asked since, oldest first; after ``seconds`` without any, none. Waits out a dead Redis."""
+    try:
+        redis = django_rq.get_connection("default")
+        first = redis.bzpopmin(KEY, timeout=seconds)
+        if first is None:
+            return []
+        members = [first[1], *(member for member, _ in redis.zpopmin(KEY, 1000))]
+    except (RedisError, OSError) as error:
+        logger.warning("Redis does not answer; sweeping instead: %s", error)
+        time.sleep(min(seconds, 1.0))
+        return []
+    return [UUID(member.decode()) for member in members if _is_id(member)]
+
+
+def _is_id(member: bytes) -> bool:
+    return len(member) == 32 and all(character in b"0123456789abcdef" for character in member)

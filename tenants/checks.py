@@ -1,0 +1,70 @@
+"""System checks: what would undo isolation is an error before anything is served."""
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import Error, register
+
+
+@register()
+def check_planes(app_configs=None, **kwargs):
+    """Every app with models lives in a plane, and the lists name no app that is not there."""
+    errors = []
+    declared = {*settings.CONTROL_APPS, *settings.TENANT_APPS}
+    for config in apps.get_app_configs():
+        if config.models_module is not None and config.label not in declared:
+            errors.append(
+                Error(
+                    f"App {config.label!r} has no plane.",
+                    hint="Add it to CONTROL_APPS or TENANT_APPS in config/settings.py, or to both.",
+                    id="tenants.E001",
+                )
+            )
+    for label in sorted(declared - {config.label for config in apps.get_app_configs()}):
+        errors.append(
+            Error(
+                f"CONTROL_APPS or TENANT_APPS names {label!r}, which is not installed.",
+                hint="Remove it, or install the app.",
+                id="tenants.E002",
+            )
+        )
+    return errors
+
+
+@register()
+def check_wiring(app_configs=None, **kwargs):
+    """The parts of the wall that stand in the settings."""
+    errors = []
+    if settings.INSTALLED_APPS[0] != "tenants":
+        errors.append(
+            Error(
+                "'tenants' is not the first installed app.",
+                hint="Put it first: it replaces parts of Django that later apps take hold of.",
+                id="tenants.E003",
+            )
+        )
+    if settings.DATABASE_ROUTERS != ["tenants.routers.PlaneRouter"]:
+        errors.append(
+            Error(
+                "DATABASE_ROUTERS is not exactly the plane router.",
+                hint='Set DATABASE_ROUTERS = ["tenants.routers.PlaneRouter"]: another would answer before or after it.',
+                id="tenants.E004",
+            )
+        )
+    for alias, database in settings.DATABASES.items():
+        if alias not in ("default", "control"):
+            errors.append(
+                Error(
+                    f"DATABASES names {alias!r}.",
+                    hint="Only 'default' (no database) and 'control' stand there; tenants are found at runtime.",
+                    id="tenants.E005",
+                )
+            )
+        if alias == "control" and not database["ENGINE"].startswith("tenants.backends."):
+            errors.append(
+                Error(
+                    f"The control database's engine {database['ENGINE']!r} is not guarded.",
+                    hint="Use tenants.backends.sqlite or tenants.backends.mysql.",
+                    id="tenants.E006",
+                )
+            )
+    return errors

@@ -1,0 +1,192 @@
+"""
+The connection handler: ``default`` is whatever is bound, and no other plane's alias resolves.
+
+Each thread keeps a few tenant connections open, least recently used closed first, and never one that is in use.
+"""
+
+import ctypes
+import os
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, ConnectionHandler, connections
+from django.db.utils import load_backend
+
+from tenants.exceptions import WrongTenantError
+from tenants.planes import Bound, Plane, _bound, current, require_bound
+
+IDLE_SECONDS_BEFORE_CHECK = 1.0  # a connection idle for longer is checked before it is used again
+
+
+class _Thread(threading.local):
+    def __init__(self):
+        self.live: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self.unbound: dict[str, Any] = {}
+
+
+_thread = _Thread()
+_all_wrappers: weakref.WeakSet = weakref.WeakSet()
+_fork_lock = threading.Lock()  # no wrapper comes to the set while a fork reads it
+_kept: list[Any] = []
+
+
+class PlaneConnections(ConnectionHandler):
+    """Replaces the class of ``django.db.connections``, so that every piece of Django that holds it sees planes."""
+
+    def __getitem__(self, alias):
+        bound = current()
+        if bound is None:
+            if alias == DEFAULT_DB_ALIAS:
+                return self._unbound()
+            bound = require_bound()
+        if alias != DEFAULT_DB_ALIAS and alias != bound.alias:
+            raise WrongTenantError(f"Database {alias!r} was asked for, but {bound} is bound. There is no way around.")
+        wrapper = _thread.live.get((bound.alias, bound.account))
+        if wrapper is None or wrapper.retired or wrapper.source is not bound.database:
+            wrapper = self._open(bound)
+        return wrapper
+
+    def __iter__(self):
+        bound = current()
+        return iter([DEFAULT_DB_ALIAS] if bound is None else [DEFAULT_DB_ALIAS, bound.alias])
+
+    def __setitem__(self, alias, wrapper):
+        raise WrongTenantError("Connections cannot be put in place of others: bind the plane that you want.")
+
+    def __delitem__(self, alias):
+        raise WrongTenantError("Connections cannot be taken away: they end with their binding.")
+
+    def all(self, initialized_only=False):
+        """This thread's open connections, bound or not: what Django closes at the end of a request."""
+        return list(_thread.live.values())
+
+    def _open(self, bound: Bound):
+        key = (bound.alias, bound.account)
+        if (old := _thread.live.pop(key, None)) is not None:
+            old.drop()
+        wrapper = load_backend(bound.database["ENGINE"]).DatabaseWrapper(bound.database, bound.alias)
+        wrapper.account = bound.account
+        wrapper.source = bound.database
+        wrapper.unbound_at = time.monotonic()
+        _thread.live[key] = wrapper
+        with _fork_lock:
+            _all_wrappers.add(wrapper)
+        self._trim(bound)
+        return wrapper
+
+    def _trim(self, bound: Bound) -> None:
+        tenants = [key for key in _thread.live if key[0] != Plane.CONTROL]
+        for key in tenants[: max(0, len(tenants) - settings.BULKHEAD_CONNECTIONS_PER_THREAD)]:
+            wrapper = _thread.live[key]
+            if not wrapper.in_atomic_block and key != (bound.alias, bound.account):
+                del _thread.live[key]
+                wrapper.drop()
+
+    def _unbound(self):
+        engine = self.settings[Plane.CONTROL]["ENGINE"]
+        if engine not in _thread.unbound:
+            _thread.unbound[engine] = _unbound_class(engine)(self.settings[DEFAULT_DB_ALIAS], DEFAULT_DB_ALIAS)
+        return _thread.unbound[engine]
+
+
+@cache
+def _unbound_class(engine: str):
+    """A dialect without a database: answers what SQL looks like, and refuses whatever needs a connection."""
+
+    class Unbound(load_backend(engine).DatabaseWrapper):
+        def _refuse(self, *args, **kwargs):
+            require_bound()
+            raise WrongTenantError("This connection was taken where nothing was bound: take it inside the binding.")
+
+        connect = ensure_connection = cursor = chunked_cursor = _refuse
+        commit = rollback = savepoint = savepoint_commit = savepoint_rollback = clean_savepoints = _refuse
+        get_autocommit = set_autocommit = get_rollback = set_rollback = on_commit = schema_editor = _refuse
+        # ``atomic()`` and django-rq read it before they do anything else; ``__init__`` sets it.
+        in_atomic_block = property(_refuse, lambda self, value: None)
+
+    return Unbound
+
+
+def complete(database: Mapping[str, Any]) -> dict[str, Any]:
+    """A database dictionary with every key that Django's backends expect."""
+    name = "only"
+    filled = ConnectionHandler().configure_settings({DEFAULT_DB_ALIAS: {}, name: dict(database)})
+    return filled[name]
+
+
+def is_in_transaction(bound: Bound) -> bool:
+    wrapper = _thread.live.get((bound.alias, bound.account))
+    return wrapper is not None and wrapper.in_atomic_block
+
+
+def after_bind(bound: Bound) -> None:
+    """
+    Django checks the health of a connection on request signals only, which a worker's loop never sends.
+    """
+    wrapper = _thread.live.get((bound.alias, bound.account))
+    if wrapper is not None:
+        _thread.live.move_to_end((bound.alias, bound.account))
+        if time.monotonic() - wrapper.unbound_at > IDLE_SECONDS_BEFORE_CHECK:
+            wrapper.close_if_unusable_or_obsolete()
+
+
+def before_unbind(bound: Bound) -> bool:
+    """
+    Drops what must not outlive the binding. False if a transaction was still open: it is rolled back with its connection.
+    """
+    key = (bound.alias, bound.account)
+    wrapper = _thread.live.get(key)
+    if wrapper is None:
+        return True
+    wrapper.unbound_at = time.monotonic()
+    is_open = wrapper.in_atomic_block or (wrapper.connection is not None and not wrapper.autocommit)
+    if is_open or bound.account != "runtime":  # the stronger accounts are not kept
+        del _thread.live[key]
+        wrapper.drop()
+    return not is_open
+
+
+def close_tenant_connections() -> None:
+    """Closes this thread's connections that no transaction is using; the next use opens new ones."""
+    for key, wrapper in list(_thread.live.items()):
+        if not wrapper.in_atomic_block:
+            del _thread.live[key]
+            wrapper.drop()
+
+
+def install() -> None:
+    connections.__class__ = PlaneConnections
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
+def _before_fork() -> None:
+    """Between fork and the child's first line the other threads' handles die with their threads: hold them."""
+    _fork_lock.acquire()
+    _kept.extend(wrapper.connection for wrapper in _all_wrappers if wrapper.connection is not None)
+
+
+def _after_fork_in_parent() -> None:
+    _kept.clear()
+    _fork_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    """
+    A child starts unbound and with no connections. The handles it inherited are neither used nor closed, ever:
+    closing one would say good-bye to the server on the parent's behalf.
+    """
+    for handle in _kept:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))
+    _kept.clear()
+    for wrapper in _all_wrappers:
+        wrapper.retired = True
+        wrapper.connection = None
+    _fork_lock.release()
+    _thread.__init__()
+    _bound.set(None)

@@ -1,0 +1,79 @@
+"""The errors of tenancy. Each has a stable ``code``; none carries a secret or another tenant's data."""
+
+
+class TenantError(Exception):
+    """Something about tenants went wrong."""
+
+    code = "tenant_error"
+
+
+class NoTenantError(TenantError):
+    """Nothing is bound: work outside ``tenant_context()`` and ``control_plane()`` has no database."""
+
+    code = "no_tenant"
+
+
+class WrongTenantError(TenantError):
+    """Bound work reached for another plane than its own."""
+
+    code = "wrong_tenant"
+
+
+class TenantNotFoundError(TenantError):
+    """There is no such tenant, or none that may be seen."""
+
+    code = "tenant_not_found"
+
+
+class TenantSuspendedError(TenantError):
+    """The tenant is suspended."""
+
+    code = "tenant_suspended"
+
+
+class TenantUnavailableError(TenantError):
+    """The tenant is in maintenance or its database does not answer: try again later."""
+
+    code = "tenant_unavailable"
+
+
+class TenantExistsError(TenantError):
+    """A tenant with this slug exists."""
+
+    code = "tenant_exists"
+
+
+class InvalidTokenError(TenantError):
+    """The token proves nothing."""
+
+    code = "invalid_token"
+
+
+class ProvisioningError(TenantError):
+    """A tenant's database could not be made, changed or removed."""
+
+    code = "provisioning_failed"
+
+
+class SecretError(TenantError):
+    """A sealed secret or a key cannot be used."""
+
+    code = "secret_unusable"
+
+
+class InvalidSlugError(TenantError):
+    """The slug is malformed or reserved."""
+
+    code = "invalid_slug"
+
+
+class InvalidTransitionError(TenantError):
+    """The tenant's state does not lead to the one asked for."""
+
+    code = "invalid_transition"
+
+
+class ForgedJobError(TenantError):
+    """A job asks for something that this service does not do, or was not signed by it."""
+
+    code = "forged_job"

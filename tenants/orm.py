@@ -1,0 +1,82 @@
+"""What the planes need of Django's ORM and migrations, put in place once at start-up, each with its reason."""
+
+from functools import wraps
+
+import django.contrib.auth.management as auth_management
+import django.contrib.contenttypes.management as contenttypes_management
+from django.db import DEFAULT_DB_ALIAS
+from django.db.migrations.loader import MigrationLoader
+from django.db.models.base import ModelState
+from django.db.models.manager import BaseManager
+
+from tenants.exceptions import WrongTenantError
+from tenants.planes import current
+from tenants.routers import lives_in
+
+
+def _real_alias(alias):
+    bound = current()
+    return bound.alias if alias == DEFAULT_DB_ALIAS and bound is not None else alias
+
+
+class _StateDatabase:
+    """
+    ``ModelState.db``: never ``default``, and never two databases in turn.
+
+    Objects that came through ``using("default")`` (``createsuperuser``, ``loaddata``) would carry a name that means
+    another database in the next binding; and ``bulk_create`` of another tenant's objects writes here first.
+    """
+
+    def __get__(self, state, owner=None):
+        return None if state is None else state.__dict__.get("db")
+
+    def __set__(self, state, alias):
+        alias = _real_alias(alias)
+        before = state.__dict__.get("db")
+        if before is not None and alias is not None and before != alias:
+            raise WrongTenantError(f"An object of {before} was about to be written to {alias}. Make a new one there.")
+        state.__dict__["db"] = alias
+
+
+def _load_own_plane(load_disk):
+    """
+    A database's migration history holds its own plane's apps only. Django records every app as applied, tables or
+    not, and would later find nothing to do for an app that has moved to the plane.
+    """
+
+    @wraps(load_disk)
+    def load(self):
+        load_disk(self)
+        bound = current()
+        if self.connection is None or bound is None:  # makemigrations compares files with models, not with a database
+            return
+        self.disk_migrations = {
+            key: migration for key, migration in self.disk_migrations.items() if lives_in(key[0], bound.plane)
+        }
+        self.migrated_apps = {label for label in self.migrated_apps if lives_in(label, bound.plane)}
+        self.unmigrated_apps = {label for label in self.unmigrated_apps if lives_in(label, bound.plane)}
+
+    return load
+
+
+def _of_own_plane(create):
+    """``flush`` would write every app's content types and permissions into every plane."""
+
+    @wraps(create)
+    def create_for_own_plane(app_config, *args, **kwargs):
+        bound = current()
+        if bound is None or lives_in(app_config.label, bound.plane):
+            create(app_config, *args, **kwargs)
+
+    return create_for_own_plane
+
+
+def install() -> None:
+    ModelState.db = _StateDatabase()
+    MigrationLoader.load_disk = _load_own_plane(MigrationLoader.load_disk)
+    # Caches are keyed by it: under "default" one tenant's content types were served to the next.
+    manager_db = BaseManager.db.fget
+    BaseManager.db = property(lambda self: _real_alias(manager_db(self)))
+    # Before the AppConfigs of these two connect them to post_migrate.
+    contenttypes_management.create_contenttypes = _of_own_plane(contenttypes_management.create_contenttypes)
+    auth_management.create_permissions = _of_own_plane(auth_management.create_permissions)

@@ -1,0 +1,68 @@
+"""What a unit of work can be bound to, and what it is bound to now."""
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+from uuid import UUID
+
+from tenants.exceptions import NoTenantError
+
+Account = Literal["runtime", "migration", "admin"]
+
+
+class Plane(StrEnum):
+    CONTROL = "control"
+    TENANT = "tenant"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSnapshot:
+    """A tenant as it was when it was bound. No row: using it reads nothing."""
+
+    id: UUID
+    slug: str
+    name: str
+    state: str
+    generation: int
+    limits: Mapping[str, int]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bound:
+    """
+    What is bound, with all that work in it needs of the control plane, so that opening a connection reads nothing.
+
+    ``database`` is a complete Django database dictionary; ``record`` is the registry's entry of a tenant.
+    """
+
+    plane: Plane
+    alias: str
+    account: Account
+    database: Mapping[str, Any]
+    record: Any = None
+    after_unbind: list[Callable[[], object]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"tenant {self.record.snapshot.slug!r}" if self.record else f"{self.plane} plane"
+
+
+# A ContextVar, because threading.local loses or mixes tenants under async: docs/adr/0001-contextvar.md
+_bound: ContextVar[Bound | None] = ContextVar("bulkhead_bound", default=None)
+current = _bound.get
+
+
+def require_bound() -> Bound:
+    """Raises ``NoTenantError`` when nothing is bound."""
+    bound = _bound.get()
+    if bound is None:
+        raise NoTenantError(
+            "No tenant and no plane is bound here, so there is no database. "
+            "Wrap this work in tenant_context(...) or control_plane()."
+        )
+    return bound

@@ -1,0 +1,262 @@
+"""The life of tenants. Each function binds what it needs and may be run again after it was cut off."""
+
+import fcntl
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import Error as DatabaseError
+from django.db import connection, transaction
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Count, F, Q
+
+from tenants.context import control_plane, fleet_context, provisioning_context, server_plane
+from tenants.exceptions import (
+    InvalidTransitionError,
+    ProvisioningError,
+    TenantError,
+    TenantExistsError,
+    TenantNotFoundError,
+)
+from tenants.models import (
+    DatabaseServer,
+    LifecycleEvent,
+    RegistryRevision,
+    Tenant,
+    TenantCredential,
+    TenantKey,
+    validate_slug,
+)
+from tenants.provisioning import PROVISIONERS
+from tenants.provisioning.sqlite import create_file
+from tenants.secrets import make_keys, seal
+
+logger = logging.getLogger(__name__)
+ACTION = LifecycleEvent.Action
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a function did for one tenant: its plain value, or its error as data."""
+
+    slug: str
+    seconds: float
+    value: Any = None
+    error: Exception | None = None
+
+
+def prepare_home() -> list[Path]:
+    """Makes the keys, and the control database's file where it is one; gives the keys that were made."""
+    Path(settings.BULKHEAD_HOME).mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = make_keys()
+    control = settings.DATABASES["control"]
+    if control["ENGINE"].endswith("sqlite"):
+        create_file(Path(control["NAME"]))
+    return made
+
+
+def create_tenant(*, slug: str, name: str = "", server: str | None = None) -> Tenant:
+    """
+    A tenant with a database, accounts and a signing key of its own, ready to serve.
+
+    Run again after being cut off, it completes the creation. Raises ``InvalidSlugError``, ``TenantExistsError`` (also
+    when another process is creating the same slug at this moment) and ``ProvisioningError``.
+    """
+    validate_slug(slug)
+    with control_plane(), _exclusive(slug):
+        tenant = Tenant.objects.select_related("server").filter(slug=slug).first()
+        if tenant is None:
+            tenant = _register(slug, name or slug, server)
+        elif tenant.state != Tenant.State.PROVISIONING:
+            raise TenantExistsError(f"A tenant {slug!r} exists already.")
+        try:
+            _provision(tenant)
+        except (DatabaseError, OSError, TenantError) as error:
+            _journal(tenant, ACTION.CREATE, "failed", str(error))
+            raise ProvisioningError(
+                f"Tenant {slug!r} could not be created: {error}. Run the command again once that is mended."
+            ) from error
+        return _transition(tenant, ACTION.CREATE, Tenant.State.PROVISIONING, Tenant.State.ACTIVE)
+
+
+def suspend_tenant(*, slug: str) -> Tenant:
+    with control_plane():
+        return _transition(find_tenant(slug), ACTION.SUSPEND, Tenant.State.ACTIVE, Tenant.State.SUSPENDED)
+
+
+def resume_tenant(*, slug: str) -> Tenant:
+    with control_plane():
+        return _transition(find_tenant(slug), ACTION.RESUME, Tenant.State.SUSPENDED, Tenant.State.ACTIVE)
+
+
+def find_tenant(slug: str) -> Tenant:
+    """Under ``control_plane``. Raises ``TenantNotFoundError``."""
+    tenant = Tenant.objects.select_related("server").filter(slug=slug).first()
+    if tenant is None:
+        raise TenantNotFoundError(f"There is no tenant {slug!r:.80}.")
+    return tenant
+
+
+def served_slugs() -> list[str]:
+    """The tenants that fleet commands go through: active and suspended ones."""
+    with control_plane():
+        states = (Tenant.State.ACTIVE, Tenant.State.SUSPENDED)
+        return list(Tenant.objects.filter(state__in=states).values_list("slug", flat=True))
+
+
+def for_each_tenant(
+    fn: Callable[[], Any], parallel: int = 1, slugs: list[str] | None = None, account: str = "runtime"
+) -> Iterator[Outcome]:
+    """
+    ``fn()`` once inside each tenant; outcomes as they come, an error as data. One tenant's failure stops nobody.
+
+    ``fn`` must give plain values: a queryset would be evaluated outside its tenant. Call it where nothing or control
+    is bound. With ``parallel`` the order is that of completion.
+    """
+
+    def one(slug: str) -> Outcome:
+        started_at = time.monotonic()
+        try:
+            with fleet_context(slug, account):
+                value = fn()
+        except Exception as error:
+            return Outcome(slug, time.monotonic() - started_at, error=error)
+        return Outcome(slug, time.monotonic() - started_at, value)
+
+    slugs = served_slugs() if slugs is None else slugs
+    if parallel == 1:
+        yield from map(one, slugs)
+    else:
+        with ThreadPoolExecutor(parallel) as pool:
+            yield from pool.map(one, slugs)
+
+
+def migrate_bound_database() -> list[str]:
+    """The bound database brought up to date; the names of the migrations that were applied."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if plan:
+        call_command("migrate", verbosity=0, interactive=False)
+    return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+
+
+def _register(slug: str, name: str, server_name: str | None) -> Tenant:
+    server = _choose_server(server_name)
+    with transaction.atomic():
+        tenant = Tenant.objects.create(slug=slug, name=name, server=server)
+        if PROVISIONERS[server.engine].HAS_ACCOUNTS:
+            for account in TenantCredential.Account.values:
+                TenantCredential.objects.create(
+                    tenant=tenant,
+                    account=account,
+                    user=_account_name(tenant, account, version=1),
+                    sealed_password=seal(
+                        secrets.token_urlsafe(32),
+                        key=TenantCredential.SEALED_UNDER[account],
+                        tenant=tenant.pk,
+                        field=f"{account}_password",
+                        version=1,
+                    ),
+                )
+        TenantKey.objects.create(
+            tenant=tenant,
+            number=1,
+            sealed_key=seal(secrets.token_hex(32), key="runtime", tenant=tenant.pk, field="signing_key", version=1),
+        )
+        _journal(tenant, ACTION.CREATE, "registered")
+        RegistryRevision.publish([tenant])
+    return tenant
+
+
+def _choose_server(name: str | None) -> DatabaseServer:
+    servers = DatabaseServer.objects.annotate(used=Count("tenants", filter=~Q(tenants__state=Tenant.State.DELETED)))
+    if name is not None:
+        server = servers.filter(name=name).first()
+        if server is None:
+            raise ProvisioningError(f"There is no database server {name!r}.")
+        return server
+    if not servers.exists():  # the embedded default needs no set-up
+        return DatabaseServer.objects.create(name="local", engine=DatabaseServer.Engine.SQLITE)
+    server = servers.filter(accepts_tenants=True, used__lt=F("capacity")).order_by("used", "name").first()
+    if server is None:
+        raise ProvisioningError("No database server accepts tenants: add one, or name one with --server.")
+    return server
+
+
+def _account_name(tenant: Tenant, account: str, version: int) -> str:
+    """At most 32 characters, MySQL's limit, and a function of the tenant, so that an orphan can be recognised."""
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    number, name = tenant.pk.int, ""
+    while number:
+        number, digit = divmod(number, 36)
+        name = digits[digit] + name
+    return f"{account[0]}{version}_{name}"
+
+
+def _provision(tenant: Tenant) -> None:
+    """Nobody is served from it yet, so what an earlier try left is dropped rather than trusted."""
+    provisioner = PROVISIONERS[tenant.server.engine]
+    credentials = list(tenant.credentials.all())
+    with server_plane(tenant.server) if provisioner.HAS_ACCOUNTS else nullcontext():
+        if provisioner.HAS_ACCOUNTS:
+            provisioner.require_safe_server()
+        provisioner.drop_database(tenant.alias, [credential.user for credential in credentials])
+        provisioner.create_database(tenant.alias)
+        for credential in credentials:
+            provisioner.create_account(tenant.alias, credential)
+    _journal(tenant, ACTION.CREATE, "database made")
+    with provisioning_context(tenant, "migration"):
+        migrate_bound_database()
+    _journal(tenant, ACTION.CREATE, "migrated")
+
+
+def _transition(tenant: Tenant, action: str, state: str, next_state: str) -> Tenant:
+    """By conditional update: of two processes that try, one does it and the other is told."""
+    with transaction.atomic():
+        changed = RegistryRevision.publish(Tenant.objects.filter(pk=tenant.pk, state=state), state=next_state)
+        if not changed:
+            tenant.refresh_from_db()
+            raise InvalidTransitionError(
+                f"Tenant {tenant.slug!r} is {tenant.state}; only one that is {state} can become {next_state}."
+            )
+        _journal(tenant, action, next_state)
+    tenant.refresh_from_db()
+    return tenant
+
+
+def _journal(tenant: Tenant, action: str, step: str, detail: str = "") -> None:
+    LifecycleEvent.objects.create(tenant=tenant, action=action, step=step, detail=detail[:500])
+
+
+@contextmanager
+def _exclusive(slug: str) -> Iterator[None]:
+    """One life-cycle change of a tenant at a time. The lock ends with its process, so that a killed one blocks nobody."""
+    busy = TenantExistsError(f"Tenant {slug!r} is being changed by another process at this moment.")
+    if connection.vendor == "mysql":
+        name = f"bulkhead:{connection.settings_dict['NAME']}:{slug}"[:64]
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT GET_LOCK(%s, 0)", [name])
+            if cursor.fetchone()[0] != 1:
+                raise busy
+        try:
+            yield
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT RELEASE_LOCK(%s)", [name])
+        return
+    path = Path(settings.BULKHEAD_HOME) / "locks" / slug
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise busy from None
+        yield
