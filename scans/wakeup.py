@@ -22,13 +22,13 @@ def wake_dispatcher(tenant_id: UUID) -> None:
 
 
 def wait_for_work(seconds: float) -> list[UUID]:
-    """The tenants that have asked since, oldest first; after ``seconds`` without any, none. Waits out a dead Redis."""
+    """The tenants that have asked, oldest first; after ``seconds`` without any, none. 0 does not wait."""
     try:
         redis = django_rq.get_connection("default")
-        first = redis.bzpopmin(KEY, timeout=seconds)
-        if first is None:
+        first = redis.bzpopmin(KEY, timeout=seconds) if seconds else None
+        if seconds and first is None:
             return []
-        members = [first[1], *(member for member, _ in redis.zpopmin(KEY, 1000))]
+        members = [*(first[1:2] if first else []), *(member for member, _ in redis.zpopmin(KEY, 1000))]
     except (RedisError, OSError) as error:
         logger.warning("Redis does not answer; sweeping instead: %s", error)
         time.sleep(min(seconds, 1.0))

@@ -87,6 +87,34 @@ def create_tenant(*, slug: str, name: str = "", server: str | None = None) -> Te
         return _transition(tenant, ACTION.CREATE, Tenant.State.PROVISIONING, Tenant.State.ACTIVE)
 
 
+def add_database_server(*, name: str, host: str, port: int, admin_user: str, admin_password: str) -> DatabaseServer:
+    """
+    A MariaDB or MySQL server on which tenants can be made. It is tried first: one that does not answer, or on which
+    every account may use some database, is refused with ``ProvisioningError`` and not kept.
+    """
+    validate_slug(name)
+    server = DatabaseServer(
+        name=name,
+        engine=DatabaseServer.Engine.MYSQL,
+        host=host,
+        port=port,
+        admin_user=admin_user,
+        sealed_admin_password=seal(
+            admin_password, key="fleet", tenant=f"server {name}", field="admin_password", version=1
+        ),
+    )
+    with control_plane():
+        if DatabaseServer.objects.filter(name=name).exists():
+            raise ProvisioningError(f"There is a database server {name!r} already.")
+        try:
+            with server_plane(server):
+                PROVISIONERS[server.engine].require_safe_server()
+        except DatabaseError as error:
+            raise ProvisioningError(f"The server at {host}:{port} cannot be used as {admin_user}: {error}") from error
+        server.save(force_insert=True)
+    return server
+
+
 def suspend_tenant(*, slug: str) -> Tenant:
     with control_plane():
         return _transition(find_tenant(slug), ACTION.SUSPEND, Tenant.State.ACTIVE, Tenant.State.SUSPENDED)

@@ -1,0 +1,100 @@
+"""
+The dispatcher: takes tasks from the tenants' outboxes and hands them to workers, at most one per tenant a round.
+
+Any number may run. Each reads a tenant's tasks bound to that tenant, and what it knows from one tenant is gone before
+the next: there is no session to keep a row in.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+import django_rq
+from django.conf import settings
+from redis import RedisError
+
+from scans.exceptions import ScanRefused
+from scans.jobs import run_scan
+from scans.leases import claim_next, put_back
+from scans.models import Scan, TaskQueue
+from scans.services import require_permission_to_scan
+from scans.wakeup import wait_for_work
+from tenants.context import control_plane, tenant_context
+from tenants.exceptions import TenantError
+from tenants.models import Tenant
+
+logger = logging.getLogger(__name__)
+
+BLOCKED_SECONDS = 60  # how long a refused task waits before its conditions are looked at again
+RETRY_SECONDS = 5  # after Redis did not take a job
+WAIT_SECONDS = 1  # the longest wait for a wake-up: how soon a dispatcher hears that it should stop
+
+Send = Callable[[TaskQueue], object]
+
+
+def enqueue(task: TaskQueue) -> None:
+    """The job's id is the message's: sent twice, it is one job, and the worker compares the two."""
+    message_id = str(task.message_id)
+    django_rq.get_queue("default").enqueue(run_scan, message_id, job_id=message_id, job_timeout=-1)
+
+
+def dispatch_next(send: Send = enqueue) -> bool:
+    """Send the bound tenant's oldest due task to a worker, if it may run; False when there was none."""
+    task = claim_next()
+    if task is None:
+        return False
+    scan = Scan.objects.select_related("target", "profile").get(number=task.task_id)
+    waiting = Scan.objects.filter(pk=scan.pk, state__in=Scan.WAITING)
+    try:
+        require_permission_to_scan(scan.target, scan.profile)
+    except ScanRefused as refusal:
+        waiting.update(state=Scan.State.BLOCKED, reason=refusal.code)
+        put_back(task, BLOCKED_SECONDS)
+        return True
+    waiting.update(state=Scan.State.DISPATCHED, reason="")
+    try:
+        send(task)
+    except (RedisError, OSError) as error:
+        logger.warning("Task %s could not be sent and stays in the outbox: %s", task.message_id, error)
+        put_back(task, RETRY_SECONDS)
+    return True
+
+
+def run_round(tenants: Iterable[UUID | str], send: Send = enqueue) -> list[UUID | str]:
+    """One task of each tenant; the tenants that may have more. What goes wrong in one stops no other."""
+    unfinished = []
+    for tenant in tenants:
+        try:
+            with tenant_context(tenant):
+                if dispatch_next(send):
+                    unfinished.append(tenant)
+        except TenantError as error:
+            logger.info("Tenant %s is passed over: %s", tenant, error)
+        except Exception:
+            logger.exception("Tenant %s could not be dispatched", tenant)
+    return unfinished
+
+
+def tenants_to_sweep() -> list[UUID]:
+    with control_plane():
+        return list(Tenant.objects.filter(state=Tenant.State.ACTIVE).order_by("id").values_list("pk", flat=True))
+
+
+def sweep(send: Send = enqueue) -> None:
+    """Round after round over all tenants, until nobody has a due task."""
+    tenants: list = tenants_to_sweep()
+    while tenants:
+        tenants = run_round(tenants, send)
+
+
+def run_dispatcher(should_stop: Callable[[], bool]) -> None:
+    """Woken by Redis; and, because Redis may forget, a slow sweep over all tenants."""
+    waiting: dict[UUID | str, None] = {}  # an ordered set: who asked first is served first
+    next_sweep = 0.0
+    while not should_stop():
+        if time.monotonic() >= next_sweep:
+            waiting |= dict.fromkeys(tenants_to_sweep())
+            next_sweep = time.monotonic() + settings.BULKHEAD_SWEEP_SECONDS
+        waiting |= dict.fromkeys(wait_for_work(0 if waiting else WAIT_SECONDS))
+        waiting = dict.fromkeys(run_round(waiting))

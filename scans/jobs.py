@@ -1,0 +1,104 @@
+"""What a worker does with a scan. It knows nothing of tenants: the job that carries it has bound one."""
+
+import logging
+import time
+from uuid import UUID
+
+from rq import get_current_job
+
+from scans.engines import ENGINES
+from scans.engines.base import EngineTarget, FindingEvent, Progress, from_json
+from scans.engines.runner import EngineResult, Limits, run_engine
+from scans.exceptions import LeaseLost, ScanRefused
+from scans.leases import Lease, take_lease
+from scans.models import Scan, ScanRun
+from scans.recording import close_what_is_gone, record_finding, record_result, start_run
+from scans.services import require_permission_to_scan, resolve
+
+logger = logging.getLogger(__name__)
+
+BLOCKED_SECONDS = 60
+REPORT_SECONDS = 0.5  # how often progress is written, and with it the lease renewed
+LIMITS = Limits(seconds=600, memory_bytes=1024**3, output_bytes=16 * 1024**2)
+
+
+def run_scan(message_id: str) -> None:
+    """
+    Runs the scan whose task has this message id, if its lease is to be had. Safe to call again, at any time, from
+    anywhere: the lease decides, and findings are recorded once.
+    """
+    job = get_current_job()
+    if job is not None and job.id != message_id:
+        logger.warning("Job %s carries the message %s and is not run", job.id, message_id)
+        return
+    lease = take_lease(UUID(message_id))
+    if lease is None:
+        logger.info("Task %s is done or another worker's", message_id)
+        return
+    try:
+        _run(lease)
+    except LeaseLost as error:
+        logger.warning("%s Its engine is stopped and nothing more is written.", error)
+
+
+def _run(lease: Lease) -> None:
+    scan = lease.scan
+    try:
+        require_permission_to_scan(scan.target, scan.profile)
+        addresses = resolve(scan.target)
+    except ScanRefused as refusal:
+        lease.give_back(refusal.code, BLOCKED_SECONDS)
+        return
+    target = EngineTarget(
+        host=scan.target.host,
+        addresses=addresses,
+        ports=tuple(scan.target.ports),
+        user_agent=f"Bulkhead/0.1 (authorised security scan {scan.id})",
+        ca_pem=scan.target.ca_pem,
+    )
+    engines = [name for name in ENGINES if name in scan.profile.engines]
+    # A takeover goes on after the last engine that came to its end.
+    done = set(scan.runs.exclude(outcome="").values_list("engine", flat=True))
+    for index, name in enumerate(engines):
+        if name not in done:
+            _run_engine(lease, name, target, share=(index, len(engines)))
+    with lease.write():
+        close_what_is_gone(scan)
+    lease.finish(*_verdict(scan))
+
+
+def _run_engine(lease: Lease, name: str, target: EngineTarget, share: tuple[int, int]) -> None:
+    engine = ENGINES[name]
+    options = from_json(engine.Options, lease.scan.profile.engines[name])
+    with lease.write():
+        run = start_run(lease, name)
+    reported_at = 0.0
+    for event in run_engine(engine, target, options, LIMITS, should_stop=lambda: False):
+        if isinstance(event, FindingEvent):
+            with lease.write():
+                record_finding(run, engine.RULES[event.rule_key], event, target.host)
+        elif isinstance(event, EngineResult):
+            with lease.write():
+                record_result(run, event)
+        elif isinstance(event, Progress) and time.monotonic() - reported_at >= REPORT_SECONDS:
+            reported_at = time.monotonic()
+            lease.report(_percent(event, *share), f"{name}: {event.message}")
+
+
+def _percent(event: Progress, index: int, count: int) -> int:
+    part = min(event.done / event.total, 1.0) if event.total else 0.0
+    return int(100 * (index + part) / count)
+
+
+def _verdict(scan: Scan) -> tuple[str, str]:
+    """How a scan ended, from what its runs covered: only complete coverage of a healthy target is success."""
+    runs = list(ScanRun.objects.filter(scan=scan).exclude(outcome=""))
+    if not any(run.outcome == "completed" for run in runs):
+        return Scan.State.FAILED, runs[-1].outcome if runs else "engine_unavailable"
+    if not all(run.is_healthy for run in runs):
+        return Scan.State.PARTIAL, "target_unhealthy"
+    if any(run.outcome != "completed" for run in runs):
+        return Scan.State.PARTIAL, "engine_incomplete"
+    if any(run.not_covered for run in runs):
+        return Scan.State.PARTIAL, "not_covered"
+    return Scan.State.SUCCEEDED, ""
