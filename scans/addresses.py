@@ -12,8 +12,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_ADDRESSES = 8
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII)
-# Clients read 0x7f000001, 0177.1 and 127.1 as addresses, and so must nobody here.
-_NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+# 0x7f000001, 0177.1 and 127.1 are addresses to some clients, 1.2.3.4-9 a range to nmap; no top-level domain is like it.
+_NUMERIC_LABEL = re.compile(r"[0-9-]+|0x[0-9a-f]*", re.ASCII)
+_JAPANESE = {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "LATIN"}  # written together
 
 
 def _networks(*texts: str) -> tuple[Network, ...]:
@@ -136,7 +137,7 @@ def _encode_label(label: str) -> str:
     if any(unicodedata.category(c) not in ("Ll", "Lo", "Mn", "Mc", "Nd") and c != "-" for c in lowered):
         raise _invalid("The host name has characters that are neither letters nor digits.")
     scripts = {unicodedata.name(c, "?").split(" ")[0] for c in lowered if unicodedata.category(c)[0] == "L"}
-    if len(scripts) > 1 and not scripts <= {"CJK", "HIRAGANA", "KATAKANA"}:
+    if len(scripts) > 1 and not scripts <= _JAPANESE:
         raise _invalid("The host name mixes scripts.")
     try:
         encoded = lowered.encode("idna").decode("ascii")

@@ -2,6 +2,6 @@
 
 from types import ModuleType
 
-from scans.engines import http, ports, tls
+from scans.engines import http, nmap, ports, tls
 
-ENGINES: dict[str, ModuleType] = {engine.NAME: engine for engine in (ports, tls, http)}
+ENGINES: dict[str, ModuleType] = {engine.NAME: engine for engine in (ports, tls, http, nmap)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scans.engines.base import EngineTarget, Event, FindingEvent, NotCovered, Rule, check_int, rule_table
 from scans.engines.net import Greeting, NoAnswerError, dial, read_first, read_some, sniff
-from scans.engines.rules import DATABASE, FTP, OPEN_PORT, SERVICE_RULES, TELNET, service_finding
+from scans.engines.rules import FTP, MYSQL, OPEN_PORT, SERVICE_RULES, TELNET, service_finding
 from scans.engines.sweep import sweep
 
 NAME = "ports"
@@ -92,7 +92,7 @@ def _judge_banner(connection: socket.socket, port: int, banner: bytes, seconds: 
     elif b"login:" in banner.lower():
         yield service_finding(TELNET, port, f"A log-in prompt in clear text: {shown(banner)}", "observed")
     elif banner[4:5] == b"\x0a" and (b"mysql" in banner or b"caching_sha2" in banner or b"MariaDB" in banner):
-        yield service_finding(DATABASE, port, f"MySQL or MariaDB greeting: {shown(banner[5:])}", "observed")
+        yield service_finding(MYSQL, port, f"MySQL or MariaDB greeting: {shown(banner[5:])}", "observed")
     elif banner.startswith(b"RFB 0"):
         if _vnc_is_open(connection, banner, seconds):
             yield service_finding(VNC, port, f"{shown(banner)} offers security type None", "verified")

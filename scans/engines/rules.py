@@ -23,15 +23,15 @@ FTP = Rule(
     319,
     "Replace FTP by SFTP, or refuse log-ins before AUTH TLS.",
 )
-DATABASE = Rule(
-    "service.database-exposed",
-    "A database server can be reached from the scanner's network",
+MYSQL = Rule(
+    "service.mysql-exposed",
+    "A MySQL or MariaDB server can be reached from the scanner's network",
     "medium",
     668,
     "Bind the database to a private interface, or admit only the application's hosts.",
 )
 
-SERVICE_RULES = rule_table(OPEN_PORT, TELNET, FTP, DATABASE)
+SERVICE_RULES = rule_table(OPEN_PORT, TELNET, FTP, MYSQL)
 
 TLS10 = Rule(
     "tls.version.tls10",
