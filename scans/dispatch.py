@@ -70,7 +70,7 @@ def run_round(tenants: Iterable[UUID | str], send: Send = enqueue) -> list[UUID 
                 if dispatch_next(send):
                     unfinished.append(tenant)
         except TenantError as error:
-            logger.info("Tenant %s is passed over: %s", tenant, error)
+            logger.warning("Tenant %s is passed over: %s", tenant, error)
         except Exception:
             logger.exception("Tenant %s could not be dispatched", tenant)
     return unfinished

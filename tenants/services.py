@@ -266,7 +266,7 @@ def _journal(tenant: Tenant, action: str, step: str, detail: str = "") -> None:
 
 @contextmanager
 def _exclusive(slug: str) -> Iterator[None]:
-    """One life-cycle change of a tenant at a time. The lock ends with its process, so that a killed one blocks nobody."""
+    """One life-cycle change of a tenant at a time. The lock ends with its process: a killed one blocks nobody."""
     busy = TenantExistsError(f"Tenant {slug!r} is being changed by another process at this moment.")
     if connection.vendor == "mysql":
         name = f"bulkhead:{connection.settings_dict['NAME']}:{slug}"[:64]

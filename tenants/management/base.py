@@ -7,6 +7,7 @@ class TenancyCommand(BaseCommand):
     """A command with an example under ``--help``, whose refusals are one sentence and a non-zero exit."""
 
     example = ""
+    requires_system_checks = ["tenants"]  # what these commands rely on; the pages' checks are the web's
 
     def create_parser(self, prog_name, subcommand, **kwargs):
         return super().create_parser(prog_name, subcommand, epilog=f"Example: ./manage.py {self.example}", **kwargs)

@@ -19,7 +19,11 @@ class Command(TenancyCommand):
     def handle(self, command, arguments, **options):
         slugs = served_slugs()
         account = "migration" if command in ALTERS_TABLES else "runtime"
-        outcomes = for_each_tenant(lambda: call_command(command, *arguments), slugs=slugs, account=account)
+        outcomes = for_each_tenant(
+            lambda: call_command(command, *arguments, stdout=self.stdout, stderr=self.stderr),
+            slugs=slugs,
+            account=account,
+        )
         failed = []
         for number, outcome in enumerate(outcomes, 1):
             if outcome.error is not None:

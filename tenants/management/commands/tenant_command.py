@@ -19,4 +19,4 @@ class Command(TenancyCommand):
 
     def handle(self, slug, command, arguments, **options):
         with fleet_context(slug, "migration" if command in ALTERS_TABLES else "runtime"):
-            call_command(command, *arguments)
+            call_command(command, *arguments, stdout=self.stdout, stderr=self.stderr)
