@@ -1,19 +1,21 @@
 """Where a domain error becomes HTTP: one form, one place."""
 
 import logging
+import sys
 
-from django.core.exceptions import PermissionDenied
-from django.db import OperationalError
+from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import DataError, IntegrityError, OperationalError
 from django.http import Http404, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
+from scans.exceptions import ScanRefused
 from tenants.exceptions import (
     InvalidSlugError,
     InvalidTokenError,
     NoTenantError,
     SecretError,
-    TenantError,
     TenantNotFoundError,
     TenantSuspendedError,
     TenantUnavailableError,
@@ -21,58 +23,97 @@ from tenants.exceptions import (
 
 logger = logging.getLogger(__name__)
 
+Body = dict[str, str]
 UNAUTHORISED = {"code": "not_authenticated", "detail": "The credentials are not valid."}
+NOT_FOUND = {"code": "not_found", "detail": "Not found."}
+BAD_REQUEST = {"code": "bad_request", "detail": "The request is malformed."}
+SERVER_ERROR = {"code": "server_error", "detail": "Something went wrong here. It is logged."}
+IN_MAINTENANCE = {"code": "tenant_unavailable", "detail": "In maintenance. Try again shortly."}
 RETRY_AFTER_SECONDS = "5"
 # Status and the words a client sees. What the error itself says stays in the log: it may name what is not theirs.
-ANSWERS: dict[type[Exception], tuple[int, dict[str, str]]] = {
+ANSWERS: dict[type[Exception], tuple[int, Body]] = {
     InvalidTokenError: (401, UNAUTHORISED),
     TenantNotFoundError: (401, UNAUTHORISED),
     InvalidSlugError: (401, UNAUTHORISED),
     TenantSuspendedError: (403, {"code": "tenant_suspended", "detail": "This account's organisation is suspended."}),
-    TenantUnavailableError: (503, {"code": "tenant_unavailable", "detail": "In maintenance. Try again shortly."}),
-    SecretError: (503, {"code": "tenant_unavailable", "detail": "In maintenance. Try again shortly."}),
+    PermissionDenied: (403, {"code": "permission_denied", "detail": "Your role does not allow this."}),
+    drf.PermissionDenied: (403, {"code": "permission_denied", "detail": "Your role does not allow this."}),
+    drf.NotAuthenticated: (401, UNAUTHORISED),
+    drf.AuthenticationFailed: (401, UNAUTHORISED),
+    drf.NotFound: (404, NOT_FOUND),
+    Http404: (404, NOT_FOUND),
+    NoTenantError: (404, NOT_FOUND),
+    IntegrityError: (409, {"code": "conflict", "detail": "It clashes with what somebody else has just written."}),
+    RequestDataTooBig: (413, {"code": "body_too_large", "detail": "The body is too large."}),
+    DataError: (400, BAD_REQUEST),
+    SuspiciousOperation: (400, BAD_REQUEST),
+    BadRequest: (400, BAD_REQUEST),
+    TenantUnavailableError: (503, IN_MAINTENANCE),
+    SecretError: (503, IN_MAINTENANCE),
     OperationalError: (503, {"code": "unavailable", "detail": "The database does not answer. Try again shortly."}),
 }
+# Answered, and yet a fault of ours: it is logged with its traceback.
+FAULTS = (NoTenantError, DataError)
 
 
-def error_response(request, error: Exception) -> HttpResponse:
-    """For errors that no view saw: JSON under ``/api/``, a sentence elsewhere."""
+class NoStoreMiddleware:
+    """Nothing that the API says is kept by a cache, errors included."""
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        response = self.get_response(request)
+        if request.path.startswith("/api/v1/"):
+            response["Cache-Control"] = "no-store"
+        return response
+
+
+def error_response(request, error: BaseException | None) -> HttpResponse:
+    """For errors that no view of the API answered: JSON under ``/api/``, a sentence elsewhere."""
     status, body = _answer(error)
     if request.path.startswith("/api/"):
-        response: HttpResponse = JsonResponse(body, status=status)
+        # As DRF writes it, so that who refused cannot be told from the bytes.
+        compact = {"separators": (",", ":"), "ensure_ascii": False}
+        response: HttpResponse = JsonResponse(body, status=status, json_dumps_params=compact)
     else:
         response = HttpResponse(body["detail"], status=status, content_type="text/plain; charset=utf-8")
+        response["Cache-Control"] = "no-store"
     return _with_headers(response, status)
 
 
 def handle_exception(error: Exception, context) -> Response | None:
-    """DRF's handler."""
+    """DRF's handler. What has no answer here goes on to Django, which logs it and asks ``server_error``."""
     if isinstance(error, drf.ValidationError):
-        body = {"code": "invalid", "detail": "The request is not valid.", "errors": error.get_full_details()}
+        details = error.get_full_details()
+        errors = details if isinstance(details, dict) else {"non_field_errors": details}
+        body = {"code": "invalid", "detail": "The request is not valid.", "errors": errors}
         return Response(body, status=400)
-    if isinstance(error, drf.APIException):
-        return _from_drf(error)
-    if isinstance(error, Http404):
-        return Response({"code": "not_found", "detail": "Not found."}, status=404)
-    if isinstance(error, PermissionDenied):
-        return Response({"code": "permission_denied", "detail": "Your role does not allow this."}, status=403)
-    if isinstance(error, TenantError | OperationalError):
+    if isinstance(error, ScanRefused):
+        return Response({"code": error.code, "detail": error.detail}, status=409)
+    if isinstance(error, tuple(ANSWERS)):
         status, body = _answer(error)
         return _with_headers(Response(body, status=status), status)
+    if isinstance(error, drf.APIException):
+        return _from_drf(error)
     return None
 
 
+def bad_request(request, exception=None) -> HttpResponse:
+    return error_response(request, exception or BadRequest())
+
+
+@csrf_exempt  # also the view of every path that nobody has: a POST there is told so, and nothing of CSRF
 def not_found(request, exception=None) -> HttpResponse:
-    return JsonResponse({"code": "not_found", "detail": "Not found."}, status=404)
+    return error_response(request, Http404())
 
 
 def server_error(request) -> HttpResponse:
-    return JsonResponse({"code": "server_error", "detail": "Something went wrong here. It is logged."}, status=500)
+    """Django calls this while it handles the error, which may well be one that has an answer."""
+    return error_response(request, sys.exc_info()[1])
 
 
 def _from_drf(error: drf.APIException) -> Response:
-    if isinstance(error, drf.NotAuthenticated | drf.AuthenticationFailed):
-        return _with_headers(Response(UNAUTHORISED, status=401), 401)
     code = error.get_codes()
     response = Response(
         {"code": code if isinstance(code, str) else error.default_code, "detail": str(error.detail)},
@@ -83,16 +124,16 @@ def _from_drf(error: drf.APIException) -> Response:
     return response
 
 
-def _answer(error: Exception) -> tuple[int, dict[str, str]]:
+def _answer(error: BaseException | None) -> tuple[int, Body]:
     for kind, answer in ANSWERS.items():
         if isinstance(error, kind):
-            if answer[0] == 503:
+            if isinstance(error, FAULTS):
+                logger.error("An answered fault", exc_info=error)
+            elif answer[0] in (409, 503):
                 logger.warning("%s: %s", type(error).__name__, error)
             return answer
     logger.error("An error without an answer of its own", exc_info=error)
-    if isinstance(error, NoTenantError):
-        return 404, {"code": "not_found", "detail": "Not found."}
-    return 500, {"code": "server_error", "detail": "Something went wrong here. It is logged."}
+    return 500, SERVER_ERROR
 
 
 def _with_headers(response, status: int):
@@ -100,5 +141,4 @@ def _with_headers(response, status: int):
         response["WWW-Authenticate"] = "Bearer"
     if status == 503:
         response["Retry-After"] = RETRY_AFTER_SECONDS
-    response["Cache-Control"] = "no-store"
     return response

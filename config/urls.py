@@ -17,5 +17,6 @@ urlpatterns = [
     path("operator/", operator_site.urls),
     re_path(r"", api.not_found),
 ]
+handler400 = "config.api.bad_request"
 handler404 = "config.api.not_found"
 handler500 = "config.api.server_error"

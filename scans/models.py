@@ -10,9 +10,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
-try:
-    from scans.addresses import AddressRefused, normalise_host
-except ImportError: AddressRefused, normalise_host = ValueError, str
+from scans.addresses import AddressRefused, normalise_host
 from scans.engines import ENGINES
 from scans.engines.base import EngineInputError, from_json
 from tenants.models import IdentifierField, TenantModel

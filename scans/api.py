@@ -1,0 +1,213 @@
+"""Targets and the proof that they may be tested, profiles, scans, findings: the bound tenant's."""
+
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from drf_spectacular.utils import OpenApiTypes, extend_schema
+from rest_framework import generics, mixins, status
+from rest_framework.exceptions import APIException
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.permissions import BasePermission
+from rest_framework.response import Response
+
+from scans import services
+from scans.models import Authorization, Finding, Occurrence, Scan, ScanProfile, Target
+from scans.report import report_response
+from scans.serializers import (
+    AuthorizationSerializer,
+    FindingDetailSerializer,
+    FindingFilter,
+    FindingSerializer,
+    ScanDetailSerializer,
+    ScanProfileSerializer,
+    ScanSerializer,
+    TargetSerializer,
+)
+from scans.targets import is_scope_fixed, revoke
+
+
+class Conflict(APIException):
+    status_code = 409
+    default_code = "conflict"
+
+
+class RolePermission(BasePermission):
+    """
+    Every member may read, and that costs no query: the token names them. Whoever writes is loaded, and their role
+    asked for ``write_permission``.
+    """
+
+    def has_permission(self, request, view):
+        if not request.user or not request.user.is_authenticated:
+            return False
+        if request.method in ("GET", "HEAD") or request.method not in view.allowed_methods:
+            return True  # a method that is not there is answered 405, to everybody
+        return request.user.has_perm(view.write_permission)
+
+
+class TargetList(generics.ListCreateAPIView):
+    serializer_class = TargetSerializer
+    permission_classes = [RolePermission]
+    write_permission = "scans.add_target"
+
+    def get_queryset(self):
+        return Target.objects.all()
+
+    def perform_create(self, serializer):
+        serializer.save(created_by=self.request.user)
+
+
+class TargetDetail(mixins.UpdateModelMixin, generics.RetrieveAPIView):
+    serializer_class = TargetSerializer
+    permission_classes = [RolePermission]
+    write_permission = "scans.change_target"
+
+    def get_queryset(self):
+        return Target.objects.all()
+
+    def patch(self, request, *args, **kwargs):
+        return self.partial_update(request, *args, **kwargs)
+
+    def perform_update(self, serializer):
+        target, changes = serializer.instance, serializer.validated_data
+        moves = any(name in changes and changes[name] != getattr(target, name) for name in ("host", "ports"))
+        if moves and is_scope_fixed(target):
+            raise Conflict(
+                "Host and ports are authorised as they are. Revoke the authorisation first, or add another target.",
+                "target_authorized",
+            )
+        serializer.save()
+
+
+class AuthorizationList(generics.ListCreateAPIView):
+    """Creating one is an owner's."""
+
+    serializer_class = AuthorizationSerializer
+    permission_classes = [RolePermission]
+    write_permission = "scans.authorize_target"
+
+    def initial(self, request, *args, **kwargs):
+        super().initial(request, *args, **kwargs)
+        self.target = get_object_or_404(Target.objects, pk=kwargs["target_id"])
+
+    def get_queryset(self):
+        return Authorization.objects.filter(target=self.kwargs["target_id"])
+
+    def perform_create(self, serializer):
+        serializer.save(target=self.target, created_by=self.request.user)
+
+
+class AuthorizationRevoke(generics.GenericAPIView):
+    """An owner's. Again changes nothing."""
+
+    serializer_class = AuthorizationSerializer
+    permission_classes = [RolePermission]
+    write_permission = "scans.authorize_target"
+
+    def get_queryset(self):
+        return Authorization.objects.filter(target=self.kwargs["target_id"])
+
+    @extend_schema(request=None)
+    def post(self, request, *args, **kwargs):
+        authorization = self.get_object()
+        revoke(authorization)
+        return Response(self.get_serializer(authorization).data)
+
+
+class ProfileList(generics.ListCreateAPIView):
+    serializer_class = ScanProfileSerializer
+    permission_classes = [RolePermission]
+    write_permission = "scans.add_scanprofile"
+
+    def get_queryset(self):
+        return ScanProfile.objects.all()
+
+
+class ProfileDetail(generics.RetrieveAPIView):
+    serializer_class = ScanProfileSerializer
+    permission_classes = [RolePermission]
+
+    def get_queryset(self):
+        return ScanProfile.objects.all()
+
+
+class ScanList(generics.ListCreateAPIView):
+    serializer_class = ScanSerializer
+    permission_classes = [RolePermission]
+    write_permission = "scans.add_scan"
+
+    def get_queryset(self):
+        return Scan.objects.all()
+
+    @extend_schema(responses={202: ScanSerializer})
+    def post(self, request, *args, **kwargs):
+        """
+        Ask for a scan. It is accepted once it is written down, and runs later: follow its detail page.
+
+        409 says why it may not run: `authorization_missing`, `authorization_revoked`, `authorization_stale`,
+        `intrusiveness_too_high`, `target_inactive`.
+        """
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        scan = services.request_scan(**serializer.validated_data, user=request.user)
+        location = reverse("scan-detail", kwargs={"pk": scan.pk})
+        return Response(self.get_serializer(scan).data, status=status.HTTP_202_ACCEPTED, headers={"Location": location})
+
+
+class ScanDetail(generics.RetrieveAPIView):
+    serializer_class = ScanDetailSerializer
+    permission_classes = [RolePermission]
+
+    def get_queryset(self):
+        return Scan.objects.prefetch_related("runs")
+
+
+class AlwaysFirst(BaseContentNegotiation):
+    """A browser asks for HTML and gets it; what is an error stays JSON."""
+
+    def select_parser(self, request, parsers):
+        return parsers[0]
+
+    def select_renderer(self, request, renderers, format_suffix=None):
+        return renderers[0], renderers[0].media_type
+
+
+class ScanReport(generics.GenericAPIView):
+    permission_classes = [RolePermission]
+    content_negotiation_class = AlwaysFirst
+
+    def get_queryset(self):
+        return Scan.objects.all()
+
+    @extend_schema(responses={(200, "text/html"): OpenApiTypes.STR})
+    def get(self, request, *args, **kwargs):
+        """One page that needs nothing else: what was covered, what was not, and what was found."""
+        return report_response(self.get_object())
+
+
+class FindingList(generics.ListAPIView):
+    serializer_class = FindingSerializer
+    permission_classes = [RolePermission]
+
+    def get_queryset(self):
+        return Finding.objects.all()
+
+    def filter_queryset(self, queryset):
+        query = FindingFilter(data=self.request.query_params.dict())
+        query.is_valid(raise_exception=True)
+        conditions = dict(query.validated_data)  # no other names than the filter's own
+        scan = conditions.pop("scan", None)
+        if scan is not None:
+            queryset = queryset.filter(pk__in=Occurrence.objects.filter(run__scan=scan).values("finding"))
+        return queryset.filter(**conditions)
+
+    @extend_schema(parameters=[FindingFilter])
+    def get(self, request, *args, **kwargs):
+        return super().get(request, *args, **kwargs)
+
+
+class FindingDetail(generics.RetrieveAPIView):
+    serializer_class = FindingDetailSerializer
+    permission_classes = [RolePermission]
+
+    def get_queryset(self):
+        return Finding.objects.all()
