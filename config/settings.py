@@ -2,9 +2,11 @@
 
 from datetime import timedelta
 
-from config.env import read_environment
+from config.env import PROJECT, read_environment
 
 _env = read_environment()
+
+BASE_DIR = PROJECT
 
 BULKHEAD_HOME = _env.home
 BULKHEAD_KEYS = {"runtime": _env.runtime_key, "fleet": _env.fleet_key}

@@ -77,7 +77,7 @@ def run_apart(home: Path) -> SweepOutcome:
         if not name.startswith("BULKHEAD_") and name.removesuffix("_FILE") not in own
     }
     done = subprocess.run(  # noqa: S603  our own command
-        [sys.executable, str(settings.PROJECT / "manage.py"), "contrast", "--fill"],
+        [sys.executable, str(settings.BASE_DIR / "manage.py"), "contrast", "--fill"],
         env=environment | {"BULKHEAD_HOME": str(home)},
         capture_output=True,
         check=False,
