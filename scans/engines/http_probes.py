@@ -19,7 +19,7 @@ MAX_PLACES = 40
 
 _DIRECTORIES = ("/uploads/", "/files/", "/backup/", "/backups/", "/images/", "/static/", "/media/", "/logs/", "/tmp/")  # noqa: S108
 _LISTING = re.compile(r"<title>\s{0,20}(?:Index of /|Directory listing for /|Listing directory)", re.IGNORECASE)
-_REDIRECTORS = ("/redirect", "/go", "/out", "/login", "/logout")
+_REDIRECTORS = ("/redirect", "/go", "/out", "/login")
 _REDIRECT_PARAMETERS = (
     "next",
     "url",

@@ -106,7 +106,7 @@ class Site:
             elif response.is_cut:
                 self.crawl_gap = f"GET {path:.80} was not read to its end"
             self.pages.append(Page(path, response))
-            for link in self._links_of(path, response):
+            for link in filter(_is_harmless, self._links_of(path, response)):
                 self.links.add(link)
                 if link not in seen and len(seen) < MAX_LINKS and _is_page(link):
                     seen.add(link)
@@ -167,5 +167,10 @@ def _is_overloaded(response: Response) -> bool:
     return response.status == 429 or (response.status >= 500 and response.status != 501)
 
 
+def _is_harmless(path: str) -> bool:
+    """GET should change nothing; where a link's name says that it does, it is not followed."""
+    return not _CHANGES_STATE.search(path)
+
+
 def _is_page(path: str) -> bool:
-    return not _CHANGES_STATE.search(path) and not path.partition("?")[0].lower().endswith(_NOT_PAGES)
+    return not path.partition("?")[0].lower().endswith(_NOT_PAGES)

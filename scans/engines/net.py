@@ -12,6 +12,8 @@ from scans.engines.base import EngineTarget
 # Any of these lets an implementation upgrade a clear-text conversation to TLS.
 STARTTLS_GREETINGS = (b"220", b"+OK", b"* OK")
 
+_TELLING = 5  # bytes that tell HTTP and TLS from everything else, however they are cut into packets
+
 
 class NoAnswerError(Exception):
     """The peer could not be asked, or did not say anything that can be judged."""
@@ -37,7 +39,7 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, ssl.SSLError):
-        return str(error.reason or "TLS error")
+        return str(getattr(error, "reason", None) or error)  # only errors of OpenSSL itself have a reason
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__
@@ -100,6 +102,8 @@ def sniff(target: EngineTarget, address: str, port: int, seconds: float) -> Gree
         with contextlib.suppress(OSError):
             connection.sendall((request + "Accept: */*\r\nConnection: close\r\n\r\n").encode("ascii"))
         data = read_first(connection, seconds)
+        if data and len(data) < _TELLING:
+            data += read_some(connection, seconds, _TELLING - len(data))
     if data and not data.startswith(b"HTTP/") and data[:2] not in (b"\x15\x03", b"\x16\x03"):
         return Greeting("other", data)
     if data and data.startswith(b"HTTP/") and data[8:13] != b" 400 ":

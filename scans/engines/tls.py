@@ -269,7 +269,7 @@ def _judge_offer(peer: _Peer, rule: Rule, context: ssl.SSLContext) -> Iterator[F
     except NoAnswerError as error:
         yield peer.gap(rule, str(error))
     except ssl.SSLError as error:
-        if error.reason in _CANNOT_OFFER:
-            yield peer.gap(rule, f"this OpenSSL cannot offer it: {error.reason}")
+        if reason_of(error) in _CANNOT_OFFER:
+            yield peer.gap(rule, f"this OpenSSL cannot offer it: {reason_of(error)}")
     except OSError:
         return
