@@ -12,16 +12,20 @@ from tenants.exceptions import InvalidTokenError
 
 class Member(SimpleLazyObject):
     """
-    The user a verified token names. Read from the tenant's database when more than the key is asked for: a request
-    need not cost a SELECT. Reading raises ``InvalidTokenError`` for a user who is gone or disabled.
+    The user a verified token names, read from the tenant's database when first asked for more than their key. That
+    includes ``is_authenticated``, so that no view that requires a member serves one who is gone or disabled: reading
+    them raises ``InvalidTokenError``.
     """
 
-    is_authenticated = True
     is_anonymous = False
 
     def __init__(self, user_id: str):
         super().__init__(lambda: _load(user_id))
         self.__dict__["pk"] = self.__dict__["id"] = UUID(user_id)
+
+    @property
+    def is_authenticated(self) -> bool:
+        return self.is_active
 
     def __bool__(self) -> bool:
         return True

@@ -7,9 +7,9 @@ under that very tenant's key, and then every claim has to name the same tenant.
 
 import json
 import re
-from base64 import urlsafe_b64decode
-from binascii import Error as Base64Error
-from datetime import timedelta
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Any
 from uuid import UUID
 
 import jwt
@@ -19,15 +19,19 @@ from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
 from tenants.context import current_record
-from tenants.exceptions import InvalidTokenError, TenantNotFoundError
+from tenants.exceptions import InvalidTokenError, TenantNotFoundError, WrongTenantError
 from tenants.registry import TenantRecord, registry
 
 ALGORITHM = "HS256"
 AUDIENCE = "bulkhead-api"
 MAX_BYTES = 2048
+CLOCK_SKEW_SECONDS = 10  # between the machines that sign and those that verify
+# Exactly these, of exactly these types: a number is no string, true is no number.
+HEADER = {"alg": str, "typ": str, "kid": str}
 CLAIMS = {"token_type": str, "exp": int, "iat": int, "jti": str, "sub": str, "tenant": str, "aud": str, "iss": str}
 KID = re.compile(r"([0-9a-f]{32})\.([1-9][0-9]{0,8})")
 SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+SUBJECT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # What states a tenant may be in for its tokens to mean anything. Whether it is served is the binding's question.
 KNOWN_STATES = frozenset({"active", "suspended", "maintenance"})
 
@@ -42,20 +46,22 @@ class TenantTokenBackend(TokenBackend):
         record = current_record()
         number = max(record.signing_keys)
         tenant = record.snapshot.id.hex
+        if payload.get("tenant", tenant) != tenant:
+            raise WrongTenantError(f"Another tenant's token was about to be signed as one of {record.snapshot.slug!r}.")
         claims = payload | {"tenant": tenant, "aud": AUDIENCE, "iss": _issuer(tenant)}
         return jwt.encode(claims, _key(record, number), ALGORITHM, headers={"kid": f"{tenant}.{number}"})
 
     def decode(self, token, verify=True):
+        """
+        Raises ``TokenBackendError``; and ``SecretError`` when the key does not open, which is no fault of the token's.
+        """
         try:
             record, number = _named_key(token)
-            tenant = record.snapshot.id.hex
-            claims = jwt.decode(
-                token, _key(record, number), [ALGORITHM], audience=AUDIENCE, issuer=_issuer(tenant), leeway=0
-            )
+            content = jwt.api_jws.decode(token, _key(record, number), [ALGORITHM])
+            claims = _members(content, CLAIMS)
+            _require_agreement(claims, record.snapshot.id.hex)
         except (jwt.InvalidTokenError, InvalidTokenError) as error:
             raise TokenBackendError("Token is invalid") from error
-        if not _claims_hold(claims, tenant):
-            raise TokenBackendError("Token is invalid")
         return claims
 
 
@@ -99,31 +105,52 @@ def _named_key(token: object) -> tuple[TenantRecord, int]:
     """Which key a token asks to be tried with; everything unusual about its form is refused before any is."""
     if not isinstance(token, str) or len(token) > MAX_BYTES or not SHAPE.fullmatch(token):
         raise InvalidTokenError("The token has no token's form.")
-    encoded = token.split(".", 1)[0]
-    try:
-        pairs = json.loads(urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)), object_pairs_hook=list)
-        header = dict(pairs)
-    except (ValueError, TypeError, Base64Error, RecursionError) as error:
-        raise InvalidTokenError("The token's header cannot be read.") from error
-    if len(pairs) != 3 or header.keys() != {"alg", "typ", "kid"}:
-        raise InvalidTokenError("The token's header has other members than alg, typ and kid.")
-    kid = KID.fullmatch(header["kid"]) if isinstance(header["kid"], str) else None
+    header = _members([_decoded(segment) for segment in token.split(".")][0], HEADER)
+    kid = KID.fullmatch(header["kid"])
     if header["alg"] != ALGORITHM or header["typ"] != "JWT" or kid is None:
         raise InvalidTokenError("The token's header is not one of ours.")
     try:
         record = registry.get(UUID(kid[1]))
     except TenantNotFoundError as error:
         raise InvalidTokenError("The token names no tenant.") from error
-    if record.snapshot.state not in KNOWN_STATES or int(kid[2]) not in record.signing_keys:
+    if record.snapshot.state not in KNOWN_STATES or int(kid[2]) not in record.sealed_keys:
         raise InvalidTokenError("The token names no key.")
     return record, int(kid[2])
 
 
-def _claims_hold(claims: dict, tenant: str) -> bool:
-    if claims.keys() != CLAIMS.keys() or any(type(claims[name]) is not kind for name, kind in CLAIMS.items()):
-        return False
+def _decoded(segment: str) -> bytes:
+    """Canonical base64url only, so that a token has one spelling: what is denied by its text stays denied."""
+    try:
+        content = urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    except ValueError as error:
+        raise InvalidTokenError("The token is not base64url.") from error
+    if urlsafe_b64encode(content).rstrip(b"=") != segment.encode():
+        raise InvalidTokenError("The token is not canonical base64url.")
+    return content
+
+
+def _members(content: bytes, types: dict[str, type]) -> dict[str, Any]:
+    """A JSON object's members, when they are exactly these, each once, each of its type."""
+    try:
+        pairs = json.loads(content.decode(), object_pairs_hook=tuple)
+    except (ValueError, RecursionError) as error:
+        raise InvalidTokenError("The token holds no JSON.") from error
+    if not isinstance(pairs, tuple) or sorted(name for name, _ in pairs) != sorted(types):
+        raise InvalidTokenError("The token has other members than ours.")
+    if any(type(value) is not types[name] for name, value in pairs):
+        raise InvalidTokenError("A member of the token has another type than ours.")
+    return dict(pairs)
+
+
+def _require_agreement(claims: dict[str, Any], tenant: str) -> None:
     lifetimes = {"access": api_settings.ACCESS_TOKEN_LIFETIME, "refresh": api_settings.REFRESH_TOKEN_LIFETIME}
-    lifetime: timedelta | None = lifetimes.get(claims["token_type"])
+    lifetime = lifetimes.get(claims["token_type"])
+    now = time.time()
+    if (claims["tenant"], claims["iss"], claims["aud"]) != (tenant, _issuer(tenant), AUDIENCE):
+        raise InvalidTokenError("The token's claims name others than its key.")
     if lifetime is None or not 0 < claims["exp"] - claims["iat"] <= lifetime.total_seconds():
-        return False
-    return claims["tenant"] == tenant
+        raise InvalidTokenError("The token would live for longer than its kind may.")
+    if not claims["iat"] - CLOCK_SKEW_SECONDS <= now < claims["exp"]:
+        raise InvalidTokenError("The token is not valid now.")
+    if not claims["jti"] or not SUBJECT.fullmatch(claims["sub"]):
+        raise InvalidTokenError("The token names no user.")
