@@ -8,6 +8,8 @@ from django.core.asgi import get_asgi_application  # noqa: E402  needs the setti
 
 application = get_asgi_application()
 
+from config.requests import UTF8ASGIRequest  # noqa: E402
 from tenants.secrets import give_up_fleet_key  # noqa: E402
 
+application.request_class = UTF8ASGIRequest
 give_up_fleet_key()

@@ -5,7 +5,8 @@ import math
 from typing import Any
 
 from django.conf import settings
-from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
+from rest_framework.exceptions import APIException, NotAcceptable, ParseError, UnsupportedMediaType
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 
 MAX_DEPTH = 16
@@ -15,6 +16,14 @@ class BodyTooLarge(APIException):
     status_code = 413
     default_code = "body_too_large"
     default_detail = f"A body has at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes."
+
+
+class Negotiation(DefaultContentNegotiation):
+    def select_renderer(self, request, renderers, format_suffix=None):
+        try:
+            return super().select_renderer(request, renderers, format_suffix)
+        except ValueError:  # an Accept header that Django cannot read
+            raise NotAcceptable from None
 
 
 class StrictJSONParser(BaseParser):

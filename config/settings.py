@@ -122,6 +122,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["config.parsers.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.parsers.Negotiation",
     "DEFAULT_PAGINATION_CLASS": "config.pagination.Pagination",
     "DEFAULT_METADATA_CLASS": None,  # OPTIONS tells nothing: the schema does
     "URL_FORMAT_OVERRIDE": None,

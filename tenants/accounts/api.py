@@ -14,8 +14,8 @@ from tenants.tokens import TenantRefreshToken, tenant_of, verify
 
 
 class CredentialsSerializer(serializers.Serializer):
-    tenant = serializers.CharField(max_length=64)
-    username = serializers.CharField(max_length=64)
+    tenant = serializers.CharField(max_length=64, trim_whitespace=False, help_text="slug")
+    username = serializers.CharField(max_length=64, trim_whitespace=False)
     password = serializers.CharField(max_length=256, trim_whitespace=False, write_only=True)
 
 
@@ -71,6 +71,8 @@ def _log_in(request, snapshot, username: str, password: str) -> dict[str, str]:
 
 
 class RefreshView(APIView):
+    """A new access token."""
+
     authentication_classes: list = []
     permission_classes: list = []
 
