@@ -31,10 +31,7 @@ class Conflict(APIException):
 
 
 class RolePermission(BasePermission):
-    """
-    Every member may read, and that costs no query: the token names them. Whoever writes is loaded, and their role
-    asked for ``write_permission``.
-    """
+    """Every member may read. Who writes needs the view's ``write_permission``."""
 
     def has_permission(self, request, view):
         if not request.user or not request.user.is_authenticated:

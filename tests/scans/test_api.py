@@ -296,14 +296,14 @@ def _headers(response):
     return {name: value for name, value in response.headers.items() if name not in ("Date", "X-Request-ID")}
 
 
-def test_reading_needs_no_user_row_and_writing_does(alice_api, alice, target):
+def test_whoever_was_disabled_neither_reads_nor_writes(alice_api, tom_api, alice):
     with tenant_context("acme"):
         type(alice).objects.filter(pk=alice.pk).update(is_active=False)
 
-    writing = alice_api.post("/api/v1/targets/", TARGET)
+    refused = [alice_api.get("/api/v1/targets/"), alice_api.post("/api/v1/targets/", TARGET)]
 
-    assert (writing.status_code, writing.json()["code"]) == (401, "not_authenticated")
-    assert alice_api.get("/api/v1/targets/").status_code == 200
+    assert [(answer.status_code, answer.json()["code"]) for answer in refused] == [(401, "not_authenticated")] * 2
+    assert tom_api.get("/api/v1/targets/").json()["count"] == 0
 
 
 def test_nobody_sees_anything(stranger_api, target):
