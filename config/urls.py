@@ -1,4 +1,5 @@
 from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from config import api, health
@@ -14,7 +15,10 @@ urlpatterns = [
     path("api/v1/token/refresh/", RefreshView.as_view(), name="token-refresh"),
     path("api/v1/me/", MeView.as_view(), name="me"),
     path("api/v1/", include("scans.urls")),
+    path("operator", RedirectView.as_view(url="/operator/")),
     path("operator/", operator_site.urls),
+    # What follows the slash is another URL configuration's: tenants.middleware mounts it.
+    path("t/<str:slug>", RedirectView.as_view(url="/t/%(slug)s/")),
     re_path(r"", api.not_found),
 ]
 handler400 = "config.api.bad_request"

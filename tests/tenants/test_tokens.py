@@ -3,14 +3,14 @@
 import uuid
 
 import pytest
-from django.db import transaction
 from rest_framework.test import APIClient
 
 from tenants.context import control_plane, tenant_context
 from tenants.exceptions import NoTenantError, WrongTenantError
-from tenants.models import RegistryRevision, Tenant, TenantKey
+from tenants.models import TenantKey
 from tenants.tokens import TenantAccessToken
 from tests.tenants.forge import HOSTILE, Forge
+from tests.tenants.states import set_state
 
 UNAUTHORISED = {"code": "not_authenticated", "detail": "The credentials are not valid."}
 
@@ -120,8 +120,3 @@ def test_the_other_tenants_sealed_key_does_not_open_for_this_one(forge):
     set_state("acme", "active")
 
     assert me(forge.sign(key=forge.other_key)).status_code == 503
-
-
-def set_state(slug, state):
-    with control_plane(), transaction.atomic():
-        RegistryRevision.publish(Tenant.objects.filter(slug=slug), state=state)

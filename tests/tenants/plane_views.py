@@ -1,0 +1,96 @@
+"""Views that do to their binding whatever views may do; the URL configuration of the middleware's tests."""
+
+import asyncio
+
+from django.db import transaction
+from django.http import HttpResponse, JsonResponse
+from django.urls import get_urlconf, path, reverse
+from django.views.decorators.csrf import csrf_exempt
+
+import config.urls
+from scans.models import ScanProfile
+from tenants.context import control_plane
+from tenants.planes import current
+from tests.tenants.streams import stream_urls
+
+
+def where(request):
+    return JsonResponse({"bound": str(current() or "nothing"), "here": reverse("where"), "urlconf": str(get_urlconf())})
+
+
+async def where_async(request):
+    await asyncio.sleep(0)
+    return where(request)
+
+
+@csrf_exempt
+def write(request, status):
+    ScanProfile.objects.create(name="written", engines={})
+    return HttpResponse(status=status)
+
+
+@csrf_exempt
+async def write_async(request, status):
+    await ScanProfile.objects.acreate(name="written", engines={})
+    return HttpResponse(status=status)
+
+
+@csrf_exempt
+def write_and_crash(request):
+    ScanProfile.objects.create(name="written", engines={})
+    raise ValueError("a bug")
+
+
+@csrf_exempt
+async def write_and_crash_async(request):
+    await ScanProfile.objects.acreate(name="written", engines={})
+    raise ValueError("a bug")
+
+
+@csrf_exempt
+def swallow_a_broken_transaction(request):
+    ScanProfile.objects.create(name="written", engines={})
+    transaction.set_rollback(True)  # what the backend does after a deadlock
+    return HttpResponse(status=202)
+
+
+@csrf_exempt
+def leave_a_transaction_open(request):
+    transaction.atomic().__enter__()
+    ScanProfile.objects.create(name="written", engines={})
+    return HttpResponse()
+
+
+@csrf_exempt
+def exit_the_process(request):
+    raise SystemExit(3)
+
+
+def leave_a_plane_bound(request):
+    control_plane().__enter__()
+    return HttpResponse()
+
+
+def crash(request):
+    raise ValueError("a bug")
+
+
+VIEWS = [
+    path("where/", where, name="where"),
+    path("where-async/", where_async),
+    path("write/<int:status>/", write),
+    path("write-async/<int:status>/", write_async),
+    path("write-and-crash/", write_and_crash),
+    path("write-and-crash-async/", write_and_crash_async),
+    path("swallow/", swallow_a_broken_transaction),
+    path("leave-open/", leave_a_transaction_open),
+    path("exit/", exit_the_process),
+    path("leave-bound/", leave_a_plane_bound),
+    path("crash/", crash),
+    *stream_urls,
+]
+urlpatterns = [
+    *VIEWS,
+    *(path(f"{prefix}{view.pattern}", view.callback) for prefix in ("api/v1/", "operator/") for view in VIEWS),
+    *config.urls.urlpatterns,
+]

@@ -1,0 +1,77 @@
+"""Streamed bodies that say what each of their steps is bound to, and what their end is."""
+
+import asyncio
+
+from django.http import StreamingHttpResponse
+from django.urls import path
+
+from tenants.accounts.models import User
+from tenants.planes import current
+
+ends: list[str] = []
+
+
+def bound():
+    return str(current() or "nothing")
+
+
+def rows():
+    try:
+        for _ in range(3):
+            yield f"{bound()} {User.objects.count()}\n"
+    finally:
+        ends.append(f"{bound()} {User.objects.count()}")
+
+
+async def rows_async():
+    try:
+        for _ in range(3):
+            await asyncio.sleep(0)
+            yield f"{bound()} {await User.objects.acount()}\n"
+    finally:
+        ends.append(f"{bound()} {await User.objects.acount()}")
+
+
+def failing():
+    try:
+        yield bound()
+        raise ValueError("a bug")
+    finally:
+        ends.append(bound())
+
+
+async def endless():
+    try:
+        while True:
+            await asyncio.sleep(0.001)
+            yield bound()
+    finally:
+        ends.append(bound())
+
+
+def stream(body):
+    def view(request):
+        return StreamingHttpResponse(body())
+
+    return view
+
+
+async def stream_async(request):
+    return StreamingHttpResponse(rows_async())
+
+
+async def wait_for_ever(request):
+    try:
+        await asyncio.Event().wait()
+    finally:
+        ends.append(bound())
+
+
+stream_urls = [
+    path("rows/", stream(rows)),
+    path("rows-async/", stream_async),
+    path("rows-async-from-sync/", stream(rows_async)),
+    path("failing/", stream(failing)),
+    path("endless/", stream(endless)),
+    path("wait/", wait_for_ever),
+]
