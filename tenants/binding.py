@@ -1,9 +1,9 @@
 """How a plane is bound and released. The public names are in ``tenants.context``."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,17 +12,9 @@ from django.conf import settings
 
 from tenants import connections
 from tenants.exceptions import WrongTenantError
-from tenants.planes import Bound, Plane, _bound, current
+from tenants.planes import Bound, Plane, TenantSnapshot, _bound, current, require_bound
 
 logger = logging.getLogger(__name__)
-
-
-def is_in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 class Binding:
@@ -31,86 +23,109 @@ class Binding:
 
     ``is_bound`` tells whether what is bound already is the plane asked for (then nothing changes); ``resolve`` finds
     the plane, and may read control to do so. It runs before anything is bound.
+
+    Whatever touches connections runs, under ``async with``, in the thread where Django's asynchronous code has them.
     """
 
     def __init__(self, what: str, is_bound: Callable[[Bound], bool], resolve: Callable[[], Bound]):
         self._what = what
         self._is_bound = is_bound
         self._resolve = resolve
+        self._is_used = False
         self._mine: Bound | None = None
-        self._token: Any = None
 
-    def __enter__(self):
-        if (outer := self._outer()) is None:
-            outer = self._bind(self._resolve())
-        return outer.record.snapshot if outer.record else None
+    def __enter__(self) -> TenantSnapshot | None:
+        return self._bind(self._find())
 
-    async def __aenter__(self):
-        if (outer := self._outer()) is None:
-            outer = self._bind(await sync_to_async(self._resolve)())
-        return outer.record.snapshot if outer.record else None
+    async def __aenter__(self) -> TenantSnapshot | None:
+        return self._bind(await sync_to_async(self._find)())
 
-    def __exit__(self, kind, error, traceback):
-        if (mine := self._release(kind)) is not None:
-            _run_hooks(mine)
+    def __exit__(self, kind, error, traceback) -> None:
+        if ended := self._unbind(kind):
+            _finish(ended, kind)
 
-    async def __aexit__(self, kind, error, traceback):
-        if (mine := self._release(kind)) is not None and mine.after_unbind:
-            await sync_to_async(_run_hooks)(mine)
+    async def __aexit__(self, kind, error, traceback) -> None:
+        if ended := self._unbind(kind):
+            await sync_to_async(_finish)(ended, kind)
 
-    def _outer(self) -> Bound | None:
-        """The plane that is bound already when it is the one asked for; ``None`` when this binding may go ahead."""
+    def _find(self) -> Bound:
+        """The plane that is bound already when it is the one asked for, or else the one to bind."""
+        if self._is_used:
+            raise WrongTenantError(f"{self._what} cannot be bound with the same object twice: make one for each block.")
+        self._is_used = True
         outer = current()
-        if outer is None or self._is_bound(outer):
-            return outer
-        if outer.plane is not Plane.CONTROL:
-            raise WrongTenantError(
-                f"{self._what} cannot be bound inside {outer}: work that could hop from one plane to another halfway "
-                "is not allowed. End the outer block first."
-            )
-        if connections.is_in_transaction(outer):
-            raise WrongTenantError(f"{self._what} cannot be bound inside an open transaction of the control plane.")
-        return None
-
-    def _bind(self, bound: Bound) -> Bound:
-        self._mine = bound
-        self._token = _bound.set(bound)
-        connections.after_bind(bound)
+        if outer is not None:
+            if self._is_bound(outer):
+                return outer
+            if outer.plane is not Plane.CONTROL:
+                raise WrongTenantError(
+                    f"{self._what} cannot be bound inside {outer}: work that could hop from one plane to another "
+                    "halfway is not allowed. End the outer block first."
+                )
+            if connections.is_in_transaction(outer):
+                raise WrongTenantError(f"{self._what} cannot be bound inside an open transaction of the control plane.")
+        bound = replace(self._resolve(), outer=outer)
+        connections.before_bind(bound)
         return bound
 
-    def _release(self, kind) -> Bound | None:
+    def _bind(self, bound: Bound) -> TenantSnapshot | None:
+        if bound is not current():
+            _bound.set(bound)
+            self._mine = bound
+        return bound.record.snapshot if bound.record else None
+
+    def _unbind(self, kind) -> list[Bound]:
+        """
+        What ends here, innermost first: this block's plane, and what a generator that is still open bound inside it.
+        """
         mine, self._mine = self._mine, None
         if mine is None:
-            return None
-        if current() is not mine:
-            # A generator or task was closed by somebody else, who has a binding of their own: leave it alone.
+            return []
+        ended, inner = [], current()
+        while inner is not None and inner is not mine:
+            ended.append(inner)
+            inner = inner.outer
+        if inner is mine:
+            _bound.set(mine.outer)
+            return [*ended, mine]
+        # Closed by somebody else, who has a binding of their own: leave that alone.
+        if _may_raise(kind):
             raise WrongTenantError(f"The block that bound {mine} ended where {current() or 'nothing'} is bound.")
-        clean = connections.before_unbind(mine)
-        try:
-            _bound.reset(self._token)
-        except ValueError:  # entered in one context and left in another: what was bound before is not known here
-            _bound.set(None)
-        if not clean and kind is None:
-            raise WrongTenantError(f"The block that bound {mine} ended inside an open transaction: it is rolled back.")
-        return mine
+        return []
 
 
-def _run_hooks(bound: Bound) -> None:
-    for hook in bound.after_unbind:
-        try:
-            hook()
-        except Exception:
-            logger.exception("An after_unbind hook of %s failed", bound)
+def _finish(ended: list[Bound], kind) -> None:
+    are_clean = [connections.after_unbind(bound) for bound in ended]
+    for bound in ended:
+        for hook in bound.after_unbind:
+            try:
+                hook()
+            except Exception:
+                logger.exception("An after_unbind hook of %s failed", bound)
+    if not _may_raise(kind):
+        return
+    if not all(are_clean):
+        raise WrongTenantError(f"The block that bound {ended[-1]} ended inside an open transaction: it is rolled back.")
+    if len(ended) > 1:
+        raise WrongTenantError(
+            f"The block that bound {ended[-1]} ended while {ended[0]} was bound inside it, by a generator that holds a "
+            "binding across a yield: both are ended."
+        )
+
+
+def _may_raise(kind) -> bool:
+    """Never in place of the block's own exception."""
+    return kind is None or kind is GeneratorExit
 
 
 def after_unbind(hook: Callable[[], object]) -> None:
     """
-    Runs ``hook`` once the present outermost block has ended, in whatever is bound then (nothing, or control).
+    Runs ``hook`` once the block that bound the present plane has ended, in what is bound then (nothing, or control).
 
     For what tenant work has to tell others than its own database. Unlike ``on_commit`` it knows nothing of
     transactions: register it from ``on_commit`` when it depends on one. An error in it is logged.
     """
-    connections.require_bound().after_unbind.append(hook)
+    require_bound().after_unbind.append(hook)
 
 
 @cache
@@ -143,8 +158,8 @@ def unbound() -> Iterator[None]:
         raise WrongTenantError(f"{outer} is bound and stays so until its block ends.")
     if outer is not None and connections.is_in_transaction(outer):
         raise WrongTenantError("The control plane has an open transaction: it cannot be unbound.")
-    token = _bound.set(None)
+    _bound.set(None)
     try:
         yield
     finally:
-        _bound.reset(token)
+        _bound.set(outer)

@@ -5,7 +5,7 @@ from django.conf import settings
 from django.core.checks import Error, register
 
 
-@register()
+@register("tenants")
 def check_planes(app_configs=None, **kwargs):
     """Every app with models lives in a plane, and the lists name no app that is not there."""
     errors = []
@@ -30,7 +30,7 @@ def check_planes(app_configs=None, **kwargs):
     return errors
 
 
-@register()
+@register("tenants")
 def check_wiring(app_configs=None, **kwargs):
     """The parts of the wall that stand in the settings."""
     errors = []

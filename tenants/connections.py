@@ -5,6 +5,7 @@ Each thread keeps a few tenant connections open, least recently used closed firs
 """
 
 import ctypes
+import logging
 import os
 import threading
 import time
@@ -19,14 +20,29 @@ from django.db import DEFAULT_DB_ALIAS, ConnectionHandler, connections
 from django.db.utils import load_backend
 
 from tenants.exceptions import WrongTenantError
-from tenants.planes import Bound, Plane, _bound, current, require_bound
+from tenants.planes import Bound, Plane, _bound, current, is_in_event_loop, real_alias, require_bound
+
+logger = logging.getLogger(__name__)
 
 IDLE_SECONDS_BEFORE_CHECK = 1.0  # a connection idle for longer is checked before it is used again
 
 
+class _Live(OrderedDict):
+    """A thread's open connections. They end with it: left to the collector, dead threads use up an account's limit."""
+
+    def __init__(self):
+        super().__init__()
+        self.process = os.getpid()
+
+    def __del__(self):
+        if os.getpid() == self.process:  # in a forked child they are the parent's
+            for wrapper in self.values():
+                wrapper.drop()
+
+
 class _Thread(threading.local):
     def __init__(self):
-        self.live: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self.live = _Live()
         self.unbound: dict[str, Any] = {}
 
 
@@ -34,6 +50,7 @@ _thread = _Thread()
 _all_wrappers: weakref.WeakSet = weakref.WeakSet()
 _fork_lock = threading.Lock()  # no wrapper comes to the set while a fork reads it
 _kept: list[Any] = []
+inherited_files: set[str] = set()  # SQLite databases that stayed open across the fork which made this process
 
 
 class PlaneConnections(ConnectionHandler):
@@ -41,15 +58,12 @@ class PlaneConnections(ConnectionHandler):
 
     def __getitem__(self, alias):
         bound = current()
-        if bound is None:
-            if alias == DEFAULT_DB_ALIAS:
-                return self._unbound()
-            bound = require_bound()
-        if alias != DEFAULT_DB_ALIAS and alias != bound.alias:
-            raise WrongTenantError(f"Database {alias!r} was asked for, but {bound} is bound. There is no way around.")
+        if bound is None and alias == DEFAULT_DB_ALIAS:
+            return self._unbound()
+        real_alias(alias)
         wrapper = _thread.live.get((bound.alias, bound.account))
-        if wrapper is None or wrapper.retired or wrapper.source is not bound.database:
-            wrapper = self._open(bound)
+        if wrapper is None or wrapper.bound is not bound:
+            wrapper = self._take(wrapper, bound)
         return wrapper
 
     def __iter__(self):
@@ -66,6 +80,16 @@ class PlaneConnections(ConnectionHandler):
         """This thread's open connections, bound or not: what Django closes at the end of a request."""
         return list(_thread.live.values())
 
+    def _take(self, wrapper, bound: Bound):
+        """This thread's connection to the bound plane for a new unit of work: the one that is open, if it is fit."""
+        if wrapper is not None and wrapper.is_in_transaction:
+            # Left by work in another thread or task, whose own end did not come by here. Nobody would ever commit it.
+            logger.error("A transaction on %s was left open by an earlier unit of work: it is rolled back", bound.alias)
+        elif wrapper is not None and not wrapper.retired and wrapper.source is bound.database:
+            wrapper.bound = bound
+            return wrapper
+        return self._open(bound)
+
     def _open(self, bound: Bound):
         key = (bound.alias, bound.account)
         if (old := _thread.live.pop(key, None)) is not None:
@@ -73,6 +97,7 @@ class PlaneConnections(ConnectionHandler):
         wrapper = load_backend(bound.database["ENGINE"]).DatabaseWrapper(bound.database, bound.alias)
         wrapper.account = bound.account
         wrapper.source = bound.database
+        wrapper.bound = bound
         wrapper.unbound_at = time.monotonic()
         _thread.live[key] = wrapper
         with _fork_lock:
@@ -84,7 +109,7 @@ class PlaneConnections(ConnectionHandler):
         tenants = [key for key in _thread.live if key[0] != Plane.CONTROL]
         for key in tenants[: max(0, len(tenants) - settings.BULKHEAD_CONNECTIONS_PER_THREAD)]:
             wrapper = _thread.live[key]
-            if not wrapper.in_atomic_block and key != (bound.alias, bound.account):
+            if not wrapper.is_in_transaction and key != (bound.alias, bound.account):
                 del _thread.live[key]
                 wrapper.drop()
 
@@ -122,30 +147,30 @@ def complete(database: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_in_transaction(bound: Bound) -> bool:
     wrapper = _thread.live.get((bound.alias, bound.account))
-    return wrapper is not None and wrapper.in_atomic_block
+    return wrapper is not None and wrapper.is_in_transaction
 
 
-def after_bind(bound: Bound) -> None:
-    """
-    Django checks the health of a connection on request signals only, which a worker's loop never sends.
-    """
+def before_bind(bound: Bound) -> None:
+    """Django checks the health of a connection on request signals only, which a worker's loop never sends."""
     wrapper = _thread.live.get((bound.alias, bound.account))
-    if wrapper is not None:
-        _thread.live.move_to_end((bound.alias, bound.account))
-        if time.monotonic() - wrapper.unbound_at > IDLE_SECONDS_BEFORE_CHECK:
-            wrapper.close_if_unusable_or_obsolete()
+    if wrapper is None or is_in_event_loop():  # there, this thread's connections are not used, nor may they be closed
+        return
+    _thread.live.move_to_end((bound.alias, bound.account))
+    if wrapper.errors_occurred or time.monotonic() - wrapper.unbound_at > IDLE_SECONDS_BEFORE_CHECK:
+        wrapper.close_if_unusable_or_obsolete()
 
 
-def before_unbind(bound: Bound) -> bool:
+def after_unbind(bound: Bound) -> bool:
     """
-    Drops what must not outlive the binding. False if a transaction was still open: it is rolled back with its connection.
+    Drops what must not outlive the binding. False if a transaction was open: it is rolled back with its connection.
     """
     key = (bound.alias, bound.account)
     wrapper = _thread.live.get(key)
-    if wrapper is None:
+    if wrapper is None or wrapper.bound is not bound:
         return True
     wrapper.unbound_at = time.monotonic()
-    is_open = wrapper.in_atomic_block or (wrapper.connection is not None and not wrapper.autocommit)
+    wrapper.bound = None
+    is_open = wrapper.is_in_transaction
     if is_open or bound.account != "runtime":  # the stronger accounts are not kept
         del _thread.live[key]
         wrapper.drop()
@@ -155,7 +180,7 @@ def before_unbind(bound: Bound) -> bool:
 def close_tenant_connections() -> None:
     """Closes this thread's connections that no transaction is using; the next use opens new ones."""
     for key, wrapper in list(_thread.live.items()):
-        if not wrapper.in_atomic_block:
+        if not wrapper.is_in_transaction:
             del _thread.live[key]
             wrapper.drop()
 
@@ -166,9 +191,17 @@ def install() -> None:
 
 
 def _before_fork() -> None:
-    """Between fork and the child's first line the other threads' handles die with their threads: hold them."""
+    """
+    SQLite's locks are the process's: a child that opens a file which its parent has open believes to hold the parent's,
+    and loses what it commits. So this thread's connections are closed; other threads' cannot be closed from here.
+
+    Between fork and the child's first line the other threads' handles die with their threads: hold them.
+    """
+    for wrapper in _thread.live.values():
+        if wrapper.vendor == "sqlite" and not wrapper.is_in_transaction and not is_in_event_loop():
+            wrapper.close()
     _fork_lock.acquire()
-    _kept.extend(wrapper.connection for wrapper in _all_wrappers if wrapper.connection is not None)
+    _kept.extend(wrapper for wrapper in _all_wrappers if wrapper.connection is not None)
 
 
 def _after_fork_in_parent() -> None:
@@ -181,8 +214,10 @@ def _after_fork_in_child() -> None:
     A child starts unbound and with no connections. The handles it inherited are neither used nor closed, ever:
     closing one would say good-bye to the server on the parent's behalf.
     """
-    for handle in _kept:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))
+    for wrapper in _kept:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(wrapper.connection))
+        if wrapper.vendor == "sqlite":
+            inherited_files.add(str(wrapper.settings_dict["NAME"]))
     _kept.clear()
     for wrapper in _all_wrappers:
         wrapper.retired = True

@@ -51,7 +51,7 @@ def tenant_context(tenant: Any) -> Binding:
 
 
 def login_context(tenant: Any) -> Binding:
-    """``tenant_context`` for the log-in step alone, which tells a suspended tenant's members so after their password."""
+    """``tenant_context`` for the log-in step alone, which tells a suspended tenant's members so after the password."""
     return _tenant_binding(tenant, ACTIVE_OR_SUSPENDED)
 
 

@@ -10,13 +10,8 @@ from django.db.models.base import ModelState
 from django.db.models.manager import BaseManager
 
 from tenants.exceptions import WrongTenantError
-from tenants.planes import current
+from tenants.planes import current, real_alias
 from tenants.routers import lives_in
-
-
-def _real_alias(alias):
-    bound = current()
-    return bound.alias if alias == DEFAULT_DB_ALIAS and bound is not None else alias
 
 
 class _StateDatabase:
@@ -31,7 +26,8 @@ class _StateDatabase:
         return None if state is None else state.__dict__.get("db")
 
     def __set__(self, state, alias):
-        alias = _real_alias(alias)
+        if alias == DEFAULT_DB_ALIAS:
+            alias = real_alias(alias)
         before = state.__dict__.get("db")
         if before is not None and alias is not None and before != alias:
             raise WrongTenantError(f"An object of {before} was about to be written to {alias}. Make a new one there.")
@@ -74,9 +70,10 @@ def _of_own_plane(create):
 def install() -> None:
     ModelState.db = _StateDatabase()
     MigrationLoader.load_disk = _load_own_plane(MigrationLoader.load_disk)
-    # Caches are keyed by it: under "default" one tenant's content types were served to the next.
+    # Caches are keyed by it: under "default", or through a manager kept from one tenant, the next was served that
+    # one's content types.
     manager_db = BaseManager.db.fget
-    BaseManager.db = property(lambda self: _real_alias(manager_db(self)))
+    BaseManager.db = property(lambda self: real_alias(manager_db(self)))
     # Before the AppConfigs of these two connect them to post_migrate.
     contenttypes_management.create_contenttypes = _of_own_plane(contenttypes_management.create_contenttypes)
     auth_management.create_permissions = _of_own_plane(auth_management.create_permissions)

@@ -1,5 +1,6 @@
 """What a unit of work can be bound to, and what it is bound to now."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -7,7 +8,9 @@ from enum import StrEnum
 from typing import Any, Literal
 from uuid import UUID
 
-from tenants.exceptions import NoTenantError
+from django.db import DEFAULT_DB_ALIAS
+
+from tenants.exceptions import NoTenantError, WrongTenantError
 
 Account = Literal["runtime", "migration", "admin"]
 
@@ -27,7 +30,7 @@ class TenantSnapshot:
     name: str
     state: str
     generation: int
-    limits: Mapping[str, int]
+    limits: Mapping[str, int] = field(hash=False)
 
     def __str__(self) -> str:
         return self.slug
@@ -38,7 +41,8 @@ class Bound:
     """
     What is bound, with all that work in it needs of the control plane, so that opening a connection reads nothing.
 
-    ``database`` is a complete Django database dictionary; ``record`` is the registry's entry of a tenant.
+    ``database`` is a complete Django database dictionary; ``record`` is the registry's entry of a tenant; ``outer`` is
+    what was bound before and comes back.
     """
 
     plane: Plane
@@ -46,6 +50,7 @@ class Bound:
     account: Account
     database: Mapping[str, Any]
     record: Any = None
+    outer: "Bound | None" = None
     after_unbind: list[Callable[[], object]] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -66,3 +71,19 @@ def require_bound() -> Bound:
             "Wrap this work in tenant_context(...) or control_plane()."
         )
     return bound
+
+
+def real_alias(alias: str) -> str:
+    """``alias`` if it is the bound plane's, with ``default`` resolved; otherwise an error. There is no way around."""
+    bound = require_bound()
+    if alias not in (DEFAULT_DB_ALIAS, bound.alias):
+        raise WrongTenantError(f"Database {alias!r} was asked for, but {bound} is bound ({bound.alias}).")
+    return bound.alias
+
+
+def is_in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

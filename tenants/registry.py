@@ -5,11 +5,13 @@ Bounded. A change that another process makes is seen within ``FRESH_SECONDS`` of
 asks which tenants changed, and those are forgotten here.
 """
 
+import os
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -17,11 +19,13 @@ from uuid import UUID
 from django.apps import apps
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import Error as DatabaseError
+from django.db import connection
+from django.utils.functional import cached_property
 
-from tenants.binding import control_plane, is_in_event_loop
+from tenants.binding import control_plane
 from tenants.connections import complete
-from tenants.exceptions import TenantNotFoundError, TenantUnavailableError
-from tenants.planes import Account, TenantSnapshot
+from tenants.exceptions import TenantNotFoundError, TenantUnavailableError, WrongTenantError
+from tenants.planes import Account, TenantSnapshot, is_in_event_loop
 from tenants.provisioning import PROVISIONERS, Server
 from tenants.secrets import Secret, unseal
 
@@ -65,14 +69,14 @@ class Registry:
 
     def clear(self) -> None:
         with self._lock:
-            self._records: OrderedDict[UUID, TenantRecord] = OrderedDict()
-            self._ids: dict[str, UUID] = {}
+            self._forget_all()
             self._revision = -1
-            self._polled_at = -1e9
+            self._polled_at = self._failed_at = -1e9
+            self._is_expired = True
 
     def expire(self) -> None:
         """This process has changed something: the next binding looks at once."""
-        self._polled_at = -1e9
+        self._is_expired = True
 
     def get(self, key: UUID | str) -> TenantRecord:
         """
@@ -81,26 +85,25 @@ class Registry:
         Raises ``TenantNotFoundError``, and ``TenantUnavailableError`` when control cannot be read. In an event loop
         it answers only from what it has and raises ``SynchronousOnlyOperation`` otherwise.
         """
-        in_loop = is_in_event_loop()
-        try:
-            if not in_loop:
-                self._poll()
-            record = self._cached(key, STALE_SECONDS if in_loop else float("inf"))
+        if is_in_event_loop():
+            record = self._cached(key) if self._age() < STALE_SECONDS else None
             if record is None:
-                if in_loop:
-                    raise SynchronousOnlyOperation(
-                        "This process has not read that tenant lately, and cannot inside an event loop: "
-                        "use `async with` instead of `with`."
-                    )
-                record = self._load(key)
+                raise SynchronousOnlyOperation(
+                    "This process has not read that tenant lately, and cannot inside an event loop: "
+                    "use `async with` instead of `with`."
+                )
+            return record
+        try:
+            self._poll()
+            return self._cached(key) or self._load(key)
         except DatabaseError as error:
             raise TenantUnavailableError("The control database cannot be read.") from error
-        return record
 
-    def _cached(self, key: UUID | str, max_age: float) -> TenantRecord | None:
+    def _age(self) -> float:
+        return float("inf") if self._is_expired else time.monotonic() - self._polled_at
+
+    def _cached(self, key: UUID | str) -> TenantRecord | None:
         with self._lock:
-            if time.monotonic() - self._polled_at > max_age:
-                return None
             tenant_id = self._ids.get(key) if isinstance(key, str) else key
             record = self._records.get(tenant_id)
             if record is not None:
@@ -108,41 +111,61 @@ class Registry:
             return record
 
     def _poll(self) -> None:
-        if time.monotonic() - self._polled_at < FRESH_SECONDS or not self._polling.acquire(blocking=False):
+        """One thread asks; the others go on with what is known, unless that is too old."""
+        age = self._age()
+        if age < FRESH_SECONDS or not self._polling.acquire(blocking=age >= STALE_SECONDS):
             return
         try:
-            started_at = time.monotonic()
-            newest, changed = self._read_changes()
-            with self._lock:
-                if self._revision == -1:
-                    self._records.clear()
-                for tenant_id in changed:
-                    self._forget(tenant_id)
-                self._revision = newest
-                self._polled_at = started_at
+            if self._age() >= FRESH_SECONDS:
+                if time.monotonic() - self._failed_at < FRESH_SECONDS:  # those who waited do not each wait again
+                    raise DatabaseError
+                self._read_changes()
         finally:
             self._polling.release()
 
-    def _read_changes(self) -> tuple[int, list[UUID]]:
-        with control_plane():
-            newest = apps.get_model("tenants", "RegistryRevision").objects.values_list("number", flat=True).first() or 0
-            if self._revision in (-1, newest):
-                return newest, []
-            tenants = apps.get_model("tenants", "Tenant").objects.filter(revision__gt=self._revision)
-            return newest, list(tenants.values_list("pk", flat=True))
+    def _read_changes(self) -> None:
+        started_at = time.monotonic()
+        self._is_expired, was_expired = False, self._is_expired  # before reading: what expires it meanwhile counts
+        try:
+            with _committed_control():
+                revisions = apps.get_model("tenants", "RegistryRevision").objects
+                newest = revisions.values_list("number", flat=True).first() or 0
+                changed = []
+                if 0 <= self._revision < newest:
+                    tenants = apps.get_model("tenants", "Tenant").objects.filter(revision__gt=self._revision)
+                    changed = list(tenants.values_list("pk", flat=True))
+        except BaseException:
+            self._is_expired |= was_expired
+            self._failed_at = time.monotonic()
+            raise
+        with self._lock:
+            if newest < self._revision:  # control was restored from a copy
+                self._forget_all()
+            for tenant_id in changed:
+                self._forget(tenant_id)
+            self._revision = newest
+            self._polled_at = started_at
 
     def _load(self, key: UUID | str) -> TenantRecord:
         field = "slug" if isinstance(key, str) else "pk"
+        unknown = TenantNotFoundError(f"There is no tenant {str(key)!a:.80}.")
+        if not str(key).isascii():  # no slug; and a lone surrogate would not reach the database
+            raise unknown
         with self._lock:
             revision = self._revision
-        with control_plane():
+        with _committed_control():
             Tenant = apps.get_model("tenants", "Tenant")
             tenant = Tenant.objects.select_related("server").filter(**{field: key}).first()
             if tenant is None:
-                raise TenantNotFoundError(f"There is no tenant {str(key)!r:.80}.")
+                raise unknown
             record = TenantRecord(
                 snapshot=TenantSnapshot(
-                    tenant.pk, tenant.slug, tenant.name, tenant.state, tenant.generation, MappingProxyType(tenant.limits)
+                    tenant.pk,
+                    tenant.slug,
+                    tenant.name,
+                    tenant.state,
+                    tenant.generation,
+                    MappingProxyType(tenant.limits),
                 ),
                 alias=tenant.alias,
                 server=Server.of(tenant.server),
@@ -159,10 +182,24 @@ class Registry:
                     self._forget(next(iter(self._records)))
         return record
 
+    def _forget_all(self) -> None:
+        self._records: OrderedDict[UUID, TenantRecord] = OrderedDict()
+        self._ids: dict[str, UUID] = {}
+
     def _forget(self, tenant_id: UUID) -> None:
         record = self._records.pop(tenant_id, None)
         if record is not None:
             self._ids.pop(record.snapshot.slug, None)
 
 
+@contextmanager
+def _committed_control() -> Iterator[None]:
+    """Control as everybody sees it: what a transaction of our own has changed may yet be rolled back."""
+    with control_plane():
+        if connection.in_atomic_block:
+            raise WrongTenantError("A tenant was looked up inside an open transaction of the control plane.")
+        yield
+
+
 registry = Registry()
+os.register_at_fork(after_in_child=registry.__init__)  # another thread of the parent may have held its locks

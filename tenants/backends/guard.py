@@ -6,8 +6,11 @@ was kept from one tenant is as useless in the next as a fresh one.
 """
 
 import re
+from contextlib import suppress
+from functools import wraps
+from inspect import isroutine
 
-from django.db import OperationalError
+from django.db import Error, OperationalError
 from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
 from django.db.transaction import TransactionManagementError
 
@@ -17,26 +20,42 @@ from tenants.planes import Account, Bound, current
 # After these the server may have rolled back more, or less, than the caller knows. To go on inside the same atomic()
 # would commit half a transaction: after 1213 the second half, after 1205 both without the statement that failed.
 BREAKS_TRANSACTION = frozenset({1205, 1213, 1317, 1969, 2006, 2013})
-# Statements that commit the open transaction on MySQL and MariaDB, even when they are then refused.
-COMMITS_IMPLICITLY = re.compile(
-    r"\s*(?:/\*.*?\*/\s*|--[^\n]*\n\s*|#[^\n]*\n\s*|\(\s*)*"
-    r"(?:CREATE|ALTER|DROP|TRUNCATE|RENAME|ANALYZE|OPTIMIZE|REPAIR|CHECK|CACHE|LOAD|FLUSH|RESET|LOCK|UNLOCK|GRANT|REVOKE|"
-    r"INSTALL|UNINSTALL|START|BEGIN|COMMIT|SET\s+(?:SESSION\s+|LOCAL\s+|@@\S*?\.?)?@*autocommit|SET\s+PASSWORD|SET\s+ROLE|/\*[!M])",
+# Statements that end the open transaction on MySQL and MariaDB, even when they are then refused; and those that can
+# carry one: prepared, compound and executable comments. Django's own ROLLBACK TO SAVEPOINT is let through.
+ENDS_TRANSACTION = re.compile(
+    r"(?:\s|/\*(?![!M]).*?\*/|--[^\n]*\n|#[^\n]*\n|\()*"
+    r"(?:/\*[!M]|SET\b.*\b(?:autocommit|PASSWORD|ROLE|STATEMENT)\b|ROLLBACK\b(?!\s+(?:WORK\s+)?TO\b)|(?:"
+    r"CREATE|ALTER|DROP|TRUNCATE|RENAME|ANALYZE|OPTIMIZE|REPAIR|CHECK|CACHE|LOAD|FLUSH|RESET|LOCK|UNLOCK|GRANT|REVOKE|"
+    r"INSTALL|UNINSTALL|START|STOP|CHANGE|SHUTDOWN|BACKUP|XA|BEGIN|COMMIT|CALL|PREPARE|EXECUTE|IF|CASE|LOOP|WHILE|REPEAT|"
+    r"FOR)\b)",
     re.IGNORECASE | re.DOTALL,
 )
 
 
 class GuardedCursor(CursorWrapper):
     def __getattr__(self, attr):
-        if attr != "close":
+        value = super().__getattr__(attr)
+        if attr == "close":
+            return value
+        self.db.require_own_plane()
+        return self._checked(value) if isroutine(value) else value
+
+    def _checked(self, method):
+        """A method of the driver's cursor, ``executescript`` for one: it can be kept as well as a cursor can."""
+
+        @wraps(method)
+        def checked(*args, **kwargs):
             self.db.require_own_plane()
-        return super().__getattr__(attr)
+            return method(*args, **kwargs)
+
+        return checked
 
     def __iter__(self):
+        self.db.require_own_plane()
         with self.db.wrap_database_errors:
             for row in self.cursor:
-                self.db.require_own_plane()
                 yield row
+                self.db.require_own_plane()  # before the next row is fetched
 
     def fetchone(self):
         return self._fetch("fetchone")
@@ -82,8 +101,7 @@ class _BreaksTransactionOnError:
 
     def __exit__(self, kind, error, traceback):
         if isinstance(error, OperationalError) and error.args and error.args[0] in BREAKS_TRANSACTION:
-            if self.wrapper.in_atomic_block:
-                self.wrapper.needs_rollback = True
+            self.wrapper.needs_rollback = self.wrapper.in_atomic_block
 
 
 class GuardedWrapper:
@@ -101,6 +119,10 @@ class GuardedWrapper:
         super().__init__(*args, **kwargs)
         self.breaks_transaction_on_error = _BreaksTransactionOnError(self)
 
+    @property
+    def is_in_transaction(self) -> bool:
+        return self.in_atomic_block or (self.connection is not None and not self.autocommit)
+
     def require_own_plane(self) -> Bound:
         bound = current()
         if bound is None:
@@ -110,13 +132,15 @@ class GuardedWrapper:
                 f"A connection to {self.alias} ({self.account} account) was used where {bound} "
                 f"({bound.alias}, {bound.account} account) is bound. Take a new one here: django.db.connection."
             )
+        if self.retired:
+            raise WrongTenantError(f"A connection to {bound} was kept after it had been closed. Take a new one.")
         return bound
 
     def before_statement(self, sql) -> None:
         self.require_own_plane()
-        if self.ddl_commits and self.in_atomic_block and self.account == "runtime" and COMMITS_IMPLICITLY.match(sql):
+        if self.ddl_commits and not self.autocommit and self.account == "runtime" and ENDS_TRANSACTION.match(sql):
             raise TransactionManagementError(
-                "This statement would commit the transaction that it stands in, even when the server refuses it: "
+                "This statement would end the transaction that it stands in, even when the server refuses it: "
                 f"{sql[:80]!r}. Run it outside atomic()."
             )
 
@@ -130,11 +154,12 @@ class GuardedWrapper:
         self.require_own_plane()
         return super()._cursor(name)
 
-    def connect(self):
-        bound = self.require_own_plane()
-        if self.retired:
-            raise WrongTenantError(f"A connection to {bound} was kept after it had been closed. Take a new one.")
-        super().connect()
+    def get_new_connection(self, conn_params):
+        self.require_own_plane()
+        return super().get_new_connection(conn_params)
+
+    def copy(self, alias=None):
+        raise WrongTenantError("A connection cannot be copied: nobody would close the copy when its binding ends.")
 
     def _commit(self):
         self._or_drop(super()._commit)
@@ -154,4 +179,5 @@ class GuardedWrapper:
     def drop(self) -> None:
         """Closes the physical connection, and with it what is open on it; nobody can use this wrapper again."""
         self.retired = True
-        self.close()
+        with suppress(Error, self.Database.Error):  # it is gone already
+            self.close()

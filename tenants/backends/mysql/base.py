@@ -1,6 +1,11 @@
 """MariaDB and MySQL with the guard, strict mode, UTC, one charset, and a limit on every wait."""
 
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.mysql import base
+from django.db.backends.mysql.operations import DatabaseOperations as MySQLOperations
+from django.utils.functional import cached_property
 
 from tenants.backends.guard import GuardedWrapper
 
@@ -8,10 +13,29 @@ SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY
 # Seconds without a byte from the server before the client gives up: a stopped server must not stop us with it.
 READ_TIMEOUT = {"runtime": 5, "migration": 600, "admin": 60}
 LOCK_TIMEOUT = 5  # seconds; the default for metadata locks is a day, and a waiting ALTER blocks every plain SELECT
+_server_data: dict[tuple[str, object] | None, dict[str, Any]] = {}
+
+
+class DatabaseOperations(MySQLOperations):
+    def execute_sql_flush(self, sql_list):
+        """As Django's, without the transaction, which the first TRUNCATE would end."""
+        with self.connection.cursor() as cursor:
+            for sql in sql_list:
+                cursor.execute(sql)
 
 
 class DatabaseWrapper(GuardedWrapper, base.DatabaseWrapper):
     ddl_commits = True
+    ops_class = DatabaseOperations
+
+    @cached_property
+    def mysql_server_data(self):
+        """Asked once of each server. Unbound work, which only wants the dialect, gets what was heard first."""
+        server = None if self.alias == DEFAULT_DB_ALIAS else (self.settings_dict["HOST"], self.settings_dict["PORT"])
+        if server not in _server_data:
+            _server_data[server] = super().mysql_server_data
+            _server_data.setdefault(None, _server_data[server])
+        return _server_data[server]
 
     def get_connection_params(self):
         params = super().get_connection_params()
