@@ -53,7 +53,7 @@ def read_environment() -> Environment:
     faults: list[str] = []
     values = {name: _from_file(name, faults) for name in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")}
     home = Path(env.str("BULKHEAD_HOME", "") or PROJECT / "var").absolute()
-    environment = {
+    environment: dict[str, Any] = {
         "home": home,
         "runtime_key": KeySource("BULKHEAD_RUNTIME_KEY", home / "keys" / "runtime.key"),
         "fleet_key": KeySource("BULKHEAD_FLEET_KEY", home / "keys" / "fleet.key"),
@@ -73,7 +73,8 @@ def read_environment() -> Environment:
     try:
         env.seal()
     except EnvValidationError as error:
-        faults += [f"{name}: {' '.join(map(str, messages))}" for name, messages in error.error_messages.items()]
+        messages: Any = error.error_messages
+        faults += [f"{name}: {' '.join(map(str, found))}" for name, found in messages.items()]
     if not re.match(r"(redis|rediss|unix)://", environment["redis_url"]):
         faults.append("REDIS_URL: write it as redis://host:6379/0, rediss://... or unix:///path/to/socket.")
     if faults:
@@ -98,7 +99,7 @@ def _database(url: str, home: Path, faults: list[str]) -> dict[str, Any]:
     if not url:
         return {"ENGINE": ENGINES["sqlite"], "NAME": str(home / "control.sqlite3")}
     try:
-        parsed = dict(dj_database_url.parse(url))
+        parsed: dict[str, Any] = dict(dj_database_url.parse(url))
     except Exception:  # the parser's own message may quote the URL, and so the password
         parsed = {}
     engine = parsed.get("ENGINE", "").rpartition(".")[2].removesuffix("3")

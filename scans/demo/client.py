@@ -4,6 +4,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,10 +64,12 @@ def is_serving(base: str) -> bool:
         return False
 
 
-def wait_until_serving(base: str, seconds: float, check: Any) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_serving(base):
-        check()
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{base} does not answer after {seconds:.0f} s")
-        time.sleep(0.1)
+def wait_until_serving(base: str, seconds: int, say: Callable[[str], None], require_alive: Callable[[], None]) -> None:
+    for second in range(1, seconds + 1):
+        for _ in range(10):
+            require_alive()
+            if is_serving(base):
+                return
+            time.sleep(0.1)
+        say(f"    ... the web server starts ({second} s)")
+    raise TimeoutError(f"{base} does not answer after {seconds} s")

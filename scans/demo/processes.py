@@ -13,7 +13,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.management.base import CommandError
 
-SIGN_OF_LIFE_SECONDS = 2.0
+SIGN_OF_LIFE_SECONDS = 1.0
 STOP_SECONDS = 10.0
 
 

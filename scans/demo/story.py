@@ -15,7 +15,7 @@ from scans.models import SEVERITIES, Scan
 from scans.weak_targets.manifest import Comparison, compare, flaws_at
 
 LONGEST_SCAN_SECONDS = 120
-SIGN_OF_LIFE_SECONDS = 2.0
+SIGN_OF_LIFE_SECONDS = 1.0
 # Which customer tests which of the three targets.
 SCANS = {"acme": ("webshop", "vault"), "globex": ("intranet",)}
 
@@ -101,9 +101,9 @@ def show_findings(one: Launched, say: Say) -> Comparison:
         f"  planted {len(planted)}: found {len(comparison.found)}, missed {len(comparison.missed)}, "
         f"false {len(comparison.false)}" + ("  (a clean target)" if not planted else "")
     )
-    for kind, places in (("missed", comparison.missed), ("false", comparison.false)):
-        for place in places:
-            say(f"    {kind}: {place.rule_key} at {place.port}{place.path}")
+    for kind, differing in (("missed", comparison.missed), ("false", comparison.false)):
+        for other in differing:
+            say(f"    {kind}: {other.rule_key} at {other.port}{other.path}")
     return comparison
 
 

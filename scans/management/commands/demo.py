@@ -88,7 +88,7 @@ class Command(TenancyCommand):
         processes.start("dispatch", python, "manage.py", "dispatch")
         for number in (1, 2):
             processes.start(f"worker-{number}", python, "manage.py", "worker")
-        wait_until_serving(base, 20, processes.require_alive)
+        wait_until_serving(base, 20, self._say, processes.require_alive)
         self._say(f"  serving on {base}")
         return processes
 

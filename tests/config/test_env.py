@@ -1,0 +1,125 @@
+"""What the environment says, and what it says wrongly: all of it at once, each with what to do."""
+
+import base64
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config.env import ConfigurationError, read_environment
+from tests.environment import HOME
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSWORD = "canary-pa55word"
+
+
+@pytest.fixture
+def environment(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.startswith("BULKHEAD_") or name.removesuffix("_FILE") in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("BULKHEAD_HOME", str(tmp_path))
+    return monkeypatch
+
+
+def faults():
+    with pytest.raises(ConfigurationError) as caught:
+        read_environment()
+    return caught.value.faults
+
+
+def test_nothing_set_is_the_embedded_default_and_writes_no_file(environment, tmp_path):
+    found = read_environment()
+
+    assert found.control_database["NAME"] == str(tmp_path / "control.sqlite3")
+    assert found.redis_url.startswith("unix://") and not found.debug and not found.allow_loopback_targets
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"DATABASE_URL": f"postgres://u:{PASSWORD}@h/n"}, "DATABASE_URL: write it as mysql://"),
+        ({"DATABASE_URL": f"mysql://u:{PASSWORD}@h:notaport/n"}, "DATABASE_URL: write it as mysql://"),
+        ({"DATABASE_URL": "mysql://u@h:3306/"}, "DATABASE_URL: write it as mysql://"),
+        ({"REDIS_URL": "http://localhost"}, "REDIS_URL: write it as redis://"),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY: is shorter than 32"),
+        ({"SECRET_KEY_FILE": "/no/such/file"}, "SECRET_KEY_FILE: /no/such/file cannot be read"),
+        ({"BULKHEAD_RUNTIME_KEY": "not base64"}, "BULKHEAD_RUNTIME_KEY: is not 32 bytes in base64"),
+        ({"BULKHEAD_FLEET_KEY": base64.b64encode(b"x" * 31).decode()}, "BULKHEAD_FLEET_KEY: is not 32 bytes"),
+        ({"BULKHEAD_FLEET_KEY_FILE": "/no/such/file"}, "BULKHEAD_FLEET_KEY_FILE: /no/such/file does not exist"),
+        ({"BULKHEAD_DEBUG": "perhaps"}, "BULKHEAD_DEBUG"),
+        ({"BULKHEAD_LEASE_SECONDS": "0"}, "BULKHEAD_LEASE_SECONDS"),
+        ({"BULKHEAD_SWEEP_SECONDS": "soon"}, "BULKHEAD_SWEEP_SECONDS"),
+    ],
+)
+def test_a_fault_is_one_sentence_that_names_the_variable_and_no_secret(environment, variables, sentence):
+    for name, value in variables.items():
+        environment.setenv(name, value)
+
+    (fault,) = faults()
+
+    assert fault.startswith(sentence) and PASSWORD not in fault
+
+
+def test_all_faults_are_reported_at_once(environment):
+    environment.setenv("REDIS_URL", "nonsense")
+    environment.setenv("DATABASE_URL", "nonsense")
+    environment.setenv("BULKHEAD_LEASE_SECONDS", "1")
+    environment.setenv("SECRET_KEY", "short")
+
+    assert len(faults()) == 4
+
+
+def test_a_key_file_that_others_may_read_is_refused(environment, tmp_path):
+    path = tmp_path / "key"
+    path.write_bytes(base64.b64encode(b"k" * 32))
+    path.chmod(0o640)
+    environment.setenv("BULKHEAD_RUNTIME_KEY_FILE", str(path))
+
+    (fault,) = faults()
+
+    assert "chmod 600" in fault
+
+
+def test_a_value_comes_from_the_file_that_its_name_with_file_names(environment, tmp_path):
+    path = tmp_path / "url"
+    path.write_text(f"mysql://user:{PASSWORD}@db.internal:3307/control\n")
+    environment.setenv("DATABASE_URL_FILE", str(path))
+
+    database = read_environment().control_database
+
+    assert (database["HOST"], database["PORT"], database["PASSWORD"]) == ("db.internal", 3307, PASSWORD)
+    assert PASSWORD not in repr(database)
+
+
+def test_a_faulty_configuration_stops_manage_py_with_the_whole_list():
+    environment = {"PATH": os.environ["PATH"], "BULKHEAD_HOME": str(HOME / "none"), "REDIS_URL": "x", "SECRET_KEY": "y"}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "list_tenants"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "REDIS_URL" in done.stderr and "SECRET_KEY" in done.stderr
+
+
+def test_a_command_before_the_first_migrate_says_what_to_do(tmp_path):
+    environment = {"PATH": os.environ["PATH"], "BULKHEAD_HOME": str(tmp_path / "new")}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "list_tenants"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1 and "manage.py migrate" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
