@@ -8,10 +8,12 @@ the next: there is no session to keep a row in.
 import logging
 import time
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 from uuid import UUID
 
 import django_rq
 from django.conf import settings
+from django.db import Error as DatabaseError
 from redis import RedisError
 
 from scans.exceptions import ScanRefused
@@ -19,7 +21,7 @@ from scans.jobs import run_scan
 from scans.leases import claim_next, put_back
 from scans.models import Scan, TaskQueue
 from scans.services import require_permission_to_scan
-from scans.wakeup import wait_for_work
+from scans.wakeup import connect, wait_for_work
 from tenants.context import control_plane, tenant_context
 from tenants.exceptions import TenantError
 from tenants.models import Tenant
@@ -36,7 +38,9 @@ Send = Callable[[TaskQueue], object]
 def enqueue(task: TaskQueue) -> None:
     """The job's id is the message's: sent twice, it is one job, and the worker compares the two."""
     message_id = str(task.message_id)
-    django_rq.get_queue("default").enqueue(run_scan, message_id, job_id=message_id, job_timeout=-1)
+    django_rq.get_queue("default", connection=connect()).enqueue(
+        run_scan, message_id, job_id=message_id, job_timeout=-1
+    )
 
 
 def dispatch_next(send: Send = enqueue) -> bool:
@@ -57,6 +61,7 @@ def dispatch_next(send: Send = enqueue) -> bool:
         send(task)
     except (RedisError, OSError) as error:
         logger.warning("Task %s could not be sent and stays in the outbox: %s", task.message_id, error)
+        Scan.objects.filter(pk=scan.pk, state=Scan.State.DISPATCHED).update(state=Scan.State.QUEUED)
         put_back(task, RETRY_SECONDS)
     return True
 
@@ -94,7 +99,10 @@ def run_dispatcher(should_stop: Callable[[], bool]) -> None:
     next_sweep = 0.0
     while not should_stop():
         if time.monotonic() >= next_sweep:
-            waiting |= dict.fromkeys(tenants_to_sweep())
             next_sweep = time.monotonic() + settings.BULKHEAD_SWEEP_SECONDS
+            try:
+                waiting |= dict.fromkeys(tenants_to_sweep())
+            except DatabaseError as error:
+                logger.warning("The tenants cannot be read; the next sweep tries again: %s", error)
         waiting |= dict.fromkeys(wait_for_work(0 if waiting else WAIT_SECONDS))
-        waiting = dict.fromkeys(run_round(waiting))
+        waiting = dict.fromkeys(run_round(takewhile(lambda tenant: not should_stop(), waiting)))

@@ -14,10 +14,13 @@ from scans.leases import Lease, take_lease
 from scans.models import Scan, ScanRun
 from scans.recording import close_what_is_gone, record_finding, record_result, start_run
 from scans.services import require_permission_to_scan, resolve
+from tenants.exceptions import TenantError
+from tenants.jobs import require_still_served
 
 logger = logging.getLogger(__name__)
 
 BLOCKED_SECONDS = 60
+PERMISSION_SECONDS = 2  # how often a running scan asks whether it may go on
 REPORT_SECONDS = 0.5  # how often progress is written, and with it the lease renewed
 LIMITS = Limits(seconds=600, memory_bytes=1024**3, output_bytes=16 * 1024**2)
 
@@ -59,21 +62,42 @@ def _run(lease: Lease) -> None:
     engines = [name for name in ENGINES if name in scan.profile.engines]
     # A takeover goes on after the last engine that came to its end.
     done = set(scan.runs.exclude(outcome="").values_list("engine", flat=True))
+    permission = Permission(scan)
     for index, name in enumerate(engines):
-        if name not in done:
-            _run_engine(lease, name, target, share=(index, len(engines)))
+        if name not in done and not permission.is_gone():
+            _run_engine(lease, name, target, permission, share=(index, len(engines)))
     with lease.write():
         close_what_is_gone(scan)
-    lease.finish(*_verdict(scan))
+    lease.finish(*((Scan.State.PARTIAL, permission.reason) if permission.reason else _verdict(scan)))
 
 
-def _run_engine(lease: Lease, name: str, target: EngineTarget, share: tuple[int, int]) -> None:
+class Permission:
+    """What allowed the scan to start, looked at again while it runs: its withdrawal stops the engine."""
+
+    def __init__(self, scan: Scan):
+        self.reason = ""
+        self._scan = scan
+        self._looked_at = time.monotonic()
+
+    def is_gone(self) -> bool:
+        if not self.reason and time.monotonic() - self._looked_at >= PERMISSION_SECONDS:
+            self._looked_at = time.monotonic()
+            try:
+                self._scan.target.refresh_from_db(fields=["is_active"])
+                require_permission_to_scan(self._scan.target, self._scan.profile)
+                require_still_served()
+            except (ScanRefused, TenantError) as refusal:
+                self.reason = refusal.code
+        return bool(self.reason)
+
+
+def _run_engine(lease: Lease, name: str, target: EngineTarget, permission: Permission, share: tuple[int, int]) -> None:
     engine = ENGINES[name]
     options = from_json(engine.Options, lease.scan.profile.engines[name])
     with lease.write():
         run = start_run(lease, name)
     reported_at = 0.0
-    for event in run_engine(engine, target, options, LIMITS, should_stop=lambda: False):
+    for event in run_engine(engine, target, options, LIMITS, should_stop=permission.is_gone):
         if isinstance(event, FindingEvent):
             with lease.write():
                 record_finding(run, engine.RULES[event.rule_key], event, target.host)

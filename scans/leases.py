@@ -28,7 +28,8 @@ def seconds_from_now(seconds: float) -> ExpressionWrapper:
 def claim_next() -> TaskQueue | None:
     """The oldest task that is due, claimed so that no other dispatcher takes it; ``None`` when there is none."""
     due = TaskQueue.objects.filter(handled_at=None, available_at__lte=Now())
-    for task in due.order_by("id")[:5]:
+    # Whoever is not first takes the next one: each turn that claims nothing here is one that another has claimed.
+    while (task := due.order_by("id").first()) is not None:
         claim = due.filter(pk=task.pk, dispatches=task.dispatches)
         if claim.update(available_at=seconds_from_now(REDISPATCH_SECONDS), dispatches=F("dispatches") + 1):
             return task
@@ -36,8 +37,10 @@ def claim_next() -> TaskQueue | None:
 
 
 def put_back(task: TaskQueue, seconds: float) -> None:
-    """A claimed task that was not sent after all is due again in ``seconds``."""
-    TaskQueue.objects.filter(pk=task.pk, handled_at=None).update(available_at=seconds_from_now(seconds))
+    """A task that was claimed here and not sent is due again in ``seconds``, unless somebody has it by now."""
+    TaskQueue.objects.filter(pk=task.pk, handled_at=None, dispatches=task.dispatches + 1, fence=task.fence).update(
+        available_at=seconds_from_now(seconds)
+    )
 
 
 def take_lease(message_id: UUID) -> "Lease | None":

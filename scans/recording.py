@@ -20,30 +20,21 @@ def record_finding(run: ScanRun, rule: Rule, event: FindingEvent, host: str) -> 
     The caller holds the lease, and a target is a tenant's own; two scans of one target may still meet here, and the
     unique fingerprint decides between them.
     """
-    place = (event.scheme, event.port, event.method, event.path, event.parameter, event.place)
-    fingerprint = Finding.fingerprint_of(run.scan.target_id, rule.key, host, *place)
+    place = {name: getattr(event, name) for name in ("scheme", "port", "method", "path", "parameter", "place")}
+    seen = {
+        "title": rule.title,
+        "severity": rule.severity,
+        "cwe": rule.cwe,
+        "remediation": rule.remediation,
+        "confidence": event.confidence,
+        "last_seen_at": Now(),
+    }
     finding, is_new = Finding.objects.get_or_create(
-        fingerprint=fingerprint,
-        defaults={
-            "target": run.scan.target,
-            "rule_key": rule.key,
-            "title": rule.title,
-            "severity": rule.severity,
-            "cwe": rule.cwe,
-            "scheme": event.scheme,
-            "host": host,
-            "port": event.port,
-            "method": event.method,
-            "path": event.path,
-            "parameter": event.parameter[:120],
-            "place": event.place[:120],
-            "remediation": rule.remediation,
-            "confidence": event.confidence,
-            "last_seen_at": Now(),
-        },
+        fingerprint=Finding.fingerprint_of(run.scan.target_id, rule.key, host, *place.values()),
+        defaults={"target": run.scan.target, "rule_key": rule.key, "host": host} | place | seen,
     )
     if not is_new:
-        Finding.objects.filter(pk=finding.pk).update(last_seen_at=Now(), confidence=event.confidence)
+        Finding.objects.filter(pk=finding.pk).update(**seen)
         Finding.objects.filter(pk=finding.pk, state=Finding.State.FIXED).update(
             state=Finding.State.OPEN, version=F("version") + 1
         )
@@ -72,11 +63,15 @@ def close_what_is_gone(scan: Scan) -> int:
     """
     runs = list(scan.runs.filter(outcome="completed", is_healthy=True))
     covered = {(rule, port) for run in runs for rule, port in run.coverage}
-    seen = Occurrence.objects.filter(run__scan=scan).values("finding")
+    # Only what nobody has seen since this scan began: another scan may have seen it after this one looked.
+    began = Scan.objects.filter(pk=scan.pk).values("started_at")
+    unseen = Finding.objects.filter(
+        target=scan.target, host=scan.target.host, state=Finding.State.OPEN, last_seen_at__lt=began
+    )
     closed = 0
-    for finding in Finding.objects.filter(target=scan.target, state=Finding.State.OPEN).exclude(pk__in=seen):
+    for finding in unseen:
         if (finding.rule_key, finding.port) in covered:
-            closed += Finding.objects.filter(pk=finding.pk, state=Finding.State.OPEN, version=finding.version).update(
+            closed += unseen.filter(pk=finding.pk, version=finding.version).update(
                 state=Finding.State.FIXED, version=F("version") + 1
             )
     return closed

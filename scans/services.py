@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models.functions import Now
 
 from scans.addresses import AddressRefused, resolve_target
 from scans.exceptions import ScanRefused
@@ -23,6 +24,16 @@ def request_scan(*, target: Target, profile: ScanProfile, user) -> Scan:
         TaskQueue.objects.create(task_id=scan.number)
         transaction.on_commit(lambda: wake_dispatcher(tenant_id))
     return scan
+
+
+def reconsider_blocked_scans(*, target: Target) -> None:
+    """For whoever has changed what a scan of this target was blocked by: it is looked at again now, not in a minute."""
+    tenant_id = current_tenant().id
+    blocked = target.scans.filter(state=Scan.State.BLOCKED).values("number")
+    with transaction.atomic():
+        tasks = TaskQueue.objects.filter(task_id__in=blocked, handled_at=None, lease_until=None)
+        if tasks.update(available_at=Now()):
+            transaction.on_commit(lambda: wake_dispatcher(tenant_id))
 
 
 def require_permission_to_scan(target: Target, profile: ScanProfile) -> None:

@@ -8,15 +8,23 @@ import time
 from uuid import UUID
 
 import django_rq
-from redis import RedisError
+from redis import Redis, RedisError
 
 logger = logging.getLogger(__name__)
 KEY = "bulkhead:tenants-with-work"  # a sorted set: tenant ids, oldest wish first
+ANSWER_SECONDS = 2.0  # a Redis that hangs must not hang who asks it
+
+
+def connect(seconds: float = ANSWER_SECONDS) -> Redis:
+    """A client that waits ``seconds`` for an answer at most; RQ's own would wait for ever."""
+    client = django_rq.get_connection("default")
+    client.connection_pool.connection_kwargs["socket_timeout"] = seconds
+    return client
 
 
 def wake_dispatcher(tenant_id: UUID) -> None:
     try:
-        django_rq.get_connection("default").zadd(KEY, {tenant_id.hex: time.time()}, nx=True)
+        connect().zadd(KEY, {tenant_id.hex: time.time()}, nx=True)
     except (RedisError, OSError) as error:
         logger.warning("The dispatcher was not woken, and will find the work by its sweep: %s", error)
 
@@ -24,7 +32,7 @@ def wake_dispatcher(tenant_id: UUID) -> None:
 def wait_for_work(seconds: float) -> list[UUID]:
     """The tenants that have asked, oldest first; after ``seconds`` without any, none. 0 does not wait."""
     try:
-        redis = django_rq.get_connection("default")
+        redis = connect(seconds + ANSWER_SECONDS)
         first = redis.bzpopmin(KEY, timeout=seconds) if seconds else None
         if seconds and first is None:
             return []

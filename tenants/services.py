@@ -1,11 +1,12 @@
 """The life of tenants. Each function binds what it needs and may be run again after it was cut off."""
 
 import fcntl
+import hashlib
 import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, F, Q
 
+from tenants.connections import close_tenant_connections
 from tenants.context import control_plane, fleet_context, provisioning_context, server_plane
 from tenants.exceptions import (
     InvalidTransitionError,
@@ -159,12 +161,19 @@ def for_each_tenant(
             return Outcome(slug, time.monotonic() - started_at, error=error)
         return Outcome(slug, time.monotonic() - started_at, value)
 
+    def one_and_close(slug: str) -> Outcome:
+        try:
+            return one(slug)
+        finally:
+            close_tenant_connections()  # the thread ends without saying good-bye to them
+
     slugs = served_slugs() if slugs is None else slugs
     if parallel == 1:
         yield from map(one, slugs)
     else:
         with ThreadPoolExecutor(parallel) as pool:
-            yield from pool.map(one, slugs)
+            for done in as_completed([pool.submit(one_and_close, slug) for slug in slugs]):
+                yield done.result()
 
 
 def migrate_bound_database() -> list[str]:
@@ -212,7 +221,7 @@ def _choose_server(name: str | None) -> DatabaseServer:
             raise ProvisioningError(f"There is no database server {name!r}.")
         return server
     if not servers.exists():  # the embedded default needs no set-up
-        return DatabaseServer.objects.create(name="local", engine=DatabaseServer.Engine.SQLITE)
+        return DatabaseServer.objects.get_or_create(name="local", defaults={"engine": DatabaseServer.Engine.SQLITE})[0]
     server = servers.filter(accepts_tenants=True, used__lt=F("capacity")).order_by("used", "name").first()
     if server is None:
         raise ProvisioningError("No database server accepts tenants: add one, or name one with --server.")
@@ -269,7 +278,9 @@ def _exclusive(slug: str) -> Iterator[None]:
     """One life-cycle change of a tenant at a time. The lock ends with its process: a killed one blocks nobody."""
     busy = TenantExistsError(f"Tenant {slug!r} is being changed by another process at this moment.")
     if connection.vendor == "mysql":
-        name = f"bulkhead:{connection.settings_dict['NAME']}:{slug}"[:64]
+        # Names of locks are the server's, of any length here and of 64 characters there.
+        whole = f"{connection.settings_dict['NAME']}:{slug}"
+        name = f"bulkhead:{hashlib.sha256(whole.encode()).hexdigest()[:40]}"
         with connection.cursor() as cursor:
             cursor.execute("SELECT GET_LOCK(%s, 0)", [name])
             if cursor.fetchone()[0] != 1:

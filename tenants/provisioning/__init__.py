@@ -27,4 +27,5 @@ class Server:
     def of(cls, server: Any) -> "Server":
         return cls(**{field: getattr(server, field) for field in cls.__dataclass_fields__})
 
+
 PROVISIONERS: dict[str, ModuleType] = {"sqlite": sqlite, "mysql": mysql}

@@ -23,7 +23,9 @@ MAX_STATEMENT_SECONDS = {"runtime": 30, "migration": 3600}
 
 
 def database_settings(server, alias: str, credential) -> dict[str, Any]:
-    return _settings(server, alias, credential.user, credential.unseal_password()) | {"CONN_MAX_AGE": settings.BULKHEAD_CONNECTION_MAX_AGE}
+    return _settings(server, alias, credential.user, credential.unseal_password()) | {
+        "CONN_MAX_AGE": settings.BULKHEAD_CONNECTION_MAX_AGE
+    }
 
 
 def admin_settings(server) -> dict[str, Any]:
@@ -72,7 +74,9 @@ def require_safe_server() -> None:
             raise ProvisioningError("The server has anonymous accounts: run mariadb-secure-installation first.")
         cursor.execute("SELECT COUNT(*) FROM mysql.db WHERE User = '' OR User = 'PUBLIC'")
         if cursor.fetchone()[0]:
-            raise ProvisioningError("The server has databases that any account may use (test): drop their grants first.")
+            raise ProvisioningError(
+                "The server has databases that any account may use (test): drop their grants first."
+            )
 
 
 def drop_database(alias: str, users: list[str]) -> None:
