@@ -59,6 +59,7 @@ def render_report(scan: Scan) -> str:
         {
             "scan": scan,
             "target": scan.target,
+            "ports": _ports(scan),
             "has_ended": scan.state in Scan.ENDED,
             "duration": scan.ended_at - scan.started_at if scan.started_at and scan.ended_at else None,
             "severities": [(name, [row for row in seen if row[0].severity == name]) for name in reversed(SEVERITIES)],
@@ -77,19 +78,15 @@ def render_report(scan: Scan) -> str:
 
 def make_visible(text: str) -> str:
     """
-    Control and format characters as signs that can be seen: a banner must not move the cursor, nor turn the line
-    around. Line breaks and tabs stay.
+    Control and format characters in writing, ``\\x1b``: a banner must not move the cursor, nor turn the line around.
+    Line breaks and tabs stay.
     """
     return re.sub(r"[^\n\t -~]", lambda match: _visible(match[0]), text)
 
 
 def _visible(character: str) -> str:
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if unicodedata.category(character)[0] == "C" or character in "\u2028\u2029":
-        return f"\u27e8U+{code:04X}\u27e9"
-    return character
+    is_sign = unicodedata.category(character)[0] != "C" and character not in "\u2028\u2029"
+    return character if is_sign else character.encode("unicode_escape").decode("ascii")
 
 
 def _seen(scan: Scan) -> list[tuple[Finding, list[Occurrence]]]:
@@ -98,6 +95,12 @@ def _seen(scan: Scan) -> list[tuple[Finding, list[Occurrence]]]:
     for occurrence in Occurrence.objects.filter(run__scan=scan).select_related("finding", "run").order_by("pk"):
         seen.setdefault(occurrence.finding, []).append(occurrence)
     return sorted(seen.items(), key=lambda row: (-SEVERITIES.index(row[0].severity), row[0].port, row[0].title))
+
+
+def _ports(scan: Scan) -> list[int]:
+    """As the engines were given them: the target may have been changed since."""
+    given = {port for run in scan.runs.all() for _, port, *_ in (*run.coverage, *run.not_covered)}
+    return sorted(given or scan.target.ports)
 
 
 def _unconfirmed(scan: Scan, seen: list) -> list[Finding]:
