@@ -8,7 +8,6 @@ field and version opens for these alone, so that two rows cannot be swapped.
 """
 
 import base64
-import binascii
 import os
 import secrets
 import stat
@@ -30,7 +29,10 @@ _given_up: set[str] = set()
 
 
 class Secret(str):
-    """A ``str`` that no representation, log line, error page or pickle shows. Format it to use it."""
+    """
+    A ``str`` that shows in no representation, and so in no log, error page or ``diffsettings`` of what holds it, and in
+    no pickle. Formatted by itself it is what it is.
+    """
 
     __slots__ = ()
 
@@ -44,6 +46,13 @@ class Secret(str):
         return self
 
     __copy__ = lambda self: self  # noqa: E731
+
+
+class _Key(bytes):
+    """A key in a frame of an error page."""
+
+    def __repr__(self) -> str:
+        return "b'********'"
 
 
 @dataclass(frozen=True)
@@ -72,8 +81,8 @@ def key_fault(source: KeySource) -> str | None:
 
 def seal(secret: str, *, key: KeyName, tenant: object, field: str, version: int) -> str:
     context = _context(key, tenant, field, version)
-    data_key = AESGCM.generate_key(bit_length=256)
-    parts = (_encrypt(_load(key), data_key, context), _encrypt(data_key, secret.encode(), context))
+    data_key = _Key(secrets.token_bytes(32))
+    parts = (_encrypt(_load(key), data_key, context), _encrypt(data_key, _Key(secret.encode()), context))
     return ".".join((SCHEME, key, *(base64.urlsafe_b64encode(part).decode() for part in parts)))
 
 
@@ -84,9 +93,9 @@ def unseal(sealed: str, *, key: KeyName, tenant: object, field: str, version: in
         scheme, sealed_under, wrapped, body = sealed.split(".")
         if (scheme, sealed_under) != (SCHEME, key):
             raise ValueError
-        data_key = _decrypt(_load(key), base64.urlsafe_b64decode(wrapped), context)
-        return Secret(_decrypt(data_key, base64.urlsafe_b64decode(body), context).decode())
-    except (ValueError, binascii.Error, InvalidTag):
+        data_key = _decrypt(_load(key), _decode(wrapped), context)
+        return Secret(_decrypt(data_key, _decode(body), context).decode())
+    except (ValueError, InvalidTag):
         raise SecretError(
             f"The sealed {field} of {tenant} (version {version}) does not open under the {key} key: "
             "the row was changed, or the key is another one."
@@ -149,9 +158,9 @@ def _read(source: KeySource) -> bytes:
         except (OSError, UnicodeDecodeError) as error:
             raise SecretError(f"{where}: cannot be read as text ({type(error).__name__}).") from None
     try:
-        value = base64.b64decode(text.strip(), validate=True)
-    except (ValueError, binascii.Error):
-        value = b""
+        value = _Key(base64.b64decode(text.strip(), validate=True))
+    except ValueError:
+        value = _Key()
     if len(value) != 32:
         raise SecretError(f"{where}: is not 32 bytes in base64: make one with `openssl rand -base64 32`.")
     return value
@@ -167,5 +176,13 @@ def _encrypt(key: bytes, content: bytes, context: bytes) -> bytes:
     return nonce + AESGCM(key).encrypt(nonce, content, context)
 
 
-def _decrypt(key: bytes, content: bytes, context: bytes) -> bytes:
-    return AESGCM(key).decrypt(content[:12], content[12:], context)
+def _decrypt(key: bytes, content: bytes, context: bytes) -> _Key:
+    return _Key(AESGCM(key).decrypt(content[:12], content[12:], context))
+
+
+def _decode(part: str) -> bytes:
+    """Strictly: Python's decoder skips characters that are none of its alphabet, and ignores bits at the end."""
+    content = base64.urlsafe_b64decode(part)
+    if base64.urlsafe_b64encode(content) != part.encode():
+        raise ValueError
+    return content
