@@ -1,6 +1,5 @@
 """What the API shows and takes. Fields that are unknown or read-only are ignored in a body."""
 
-from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -15,7 +14,7 @@ from scans.models import (
     ScanRun,
     Target,
 )
-from scans.targets import clean_ca_pem, clean_host
+from scans.targets import clean_ca_pem, clean_expiry, clean_host
 
 PORTS = {
     "type": "array",
@@ -93,10 +92,7 @@ class AuthorizationSerializer(serializers.ModelSerializer):
         read_only_fields = ["target", "method", "revoked_at", "created_by"]
 
     def validate_expires_at(self, moment):
-        now = timezone.now()
-        if not now < moment <= now + Authorization.LONGEST:
-            raise serializers.ValidationError(f"In the future, and at most {Authorization.LONGEST.days} days from now.")
-        return moment
+        return clean_expiry(moment)
 
 
 class ScanProfileSerializer(serializers.ModelSerializer):

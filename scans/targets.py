@@ -1,8 +1,11 @@
 """What may be written of a target, whoever writes it: the API and the workspace ask here."""
 
+from datetime import datetime
+
 from cryptography.x509 import load_pem_x509_certificates
 from django.core.exceptions import ValidationError
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from scans.addresses import AddressRefused, normalise_host
 from scans.engines.base import is_literal_address
@@ -38,6 +41,13 @@ def clean_ca_pem(text: str) -> str:
     except ValueError:
         raise ValidationError("These are no certificates in PEM form.", code="invalid") from None
     return text
+
+
+def clean_expiry(moment: datetime) -> datetime:
+    """Raises ``ValidationError``."""
+    if not timezone.now() < moment <= timezone.now() + Authorization.LONGEST:
+        raise ValidationError(f"In the future, and at most {Authorization.LONGEST.days} days from now.", code="range")
+    return moment
 
 
 def is_scope_fixed(target: Target) -> bool:

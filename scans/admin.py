@@ -1,0 +1,213 @@
+"""The workspace's pages. Who may do what follows from the roles; what is proof or result is written by nobody here."""
+
+import json
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import Max, Q
+from django.http import Http404
+from django.urls import path, reverse
+from django.utils.html import format_html
+
+from scans.models import Authorization, Finding, Occurrence, Scan, ScanProfile, ScanRun, Target
+from scans.report import report_response
+from scans.targets import clean_ca_pem, clean_expiry, clean_host, is_scope_fixed, revoke
+from tenants.accounts.admin import workspace_site
+
+
+class Decoder(json.JSONDecoder):
+    """Numbers of thousands of digits, and brackets nested by the thousand, are no JSON either."""
+
+    def decode(self, text, **options):
+        try:
+            return super().decode(text, **options)
+        except json.JSONDecodeError:
+            raise
+        except (ValueError, RecursionError):
+            raise json.JSONDecodeError("Too large", "", 0) from None
+
+
+class JSONField(forms.JSONField):
+    def __init__(self, **options):
+        super().__init__(**options | {"decoder": Decoder})
+
+
+class TargetForm(forms.ModelForm):
+    class Meta:
+        model = Target
+        fields = ["name", "host", "ports", "ca_pem", "is_active"]
+        field_classes = {"ports": JSONField}
+
+    def clean_host(self):
+        return clean_host(self.cleaned_data["host"])
+
+    def clean_ca_pem(self):
+        return clean_ca_pem(self.cleaned_data["ca_pem"])
+
+
+class ProfileForm(forms.ModelForm):
+    class Meta:
+        model = ScanProfile
+        fields = ["name", "engines"]
+        field_classes = {"engines": JSONField}
+
+
+class AuthorizationForm(forms.ModelForm):
+    def clean_expires_at(self):
+        return clean_expiry(self.cleaned_data["expires_at"])
+
+
+class Permanent(admin.options.BaseModelAdmin):
+    def has_delete_permission(self, request, obj=None):
+        return False
+
+
+class ReadOnly(Permanent):
+    def has_add_permission(self, request, obj=None):
+        return False
+
+    def has_change_permission(self, request, obj=None):
+        return False
+
+
+class AuthorizationInline(Permanent, admin.TabularInline):
+    """Added to by owners, and never changed."""
+
+    model = Authorization
+    form = AuthorizationForm
+    extra = 0
+    fields = ["statement", "intrusiveness", "expires_at", "revoked_at", "created_by"]
+    readonly_fields = ["revoked_at", "created_by"]
+
+    def has_add_permission(self, request, obj=None):
+        return request.user.has_perm("scans.authorize_target")
+
+    def has_change_permission(self, request, obj=None):
+        return False
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).select_related("target", "created_by")
+
+
+@admin.register(Target, site=workspace_site)
+class TargetAdmin(Permanent, admin.ModelAdmin):
+    form = TargetForm
+    inlines = [AuthorizationInline]
+    list_display = ["name", "host", "ports", "is_active", "authorized_until", "created_by", "created_at"]
+    list_filter = ["is_active"]
+    list_select_related = ["created_by"]
+    search_fields = ["name", "host"]
+    readonly_fields = ["created_by", "created_at"]
+
+    def get_queryset(self, request):
+        unrevoked = Q(authorizations__revoked_at=None)
+        return super().get_queryset(request).annotate(until=Max("authorizations__expires_at", filter=unrevoked))
+
+    @admin.display(ordering="until")
+    def authorized_until(self, target):
+        return target.until
+
+    def get_readonly_fields(self, request, obj=None):
+        fixed = ["host", "ports"] if obj is not None and is_scope_fixed(obj) else []
+        return [*self.readonly_fields, *fixed]
+
+    def save_model(self, request, obj, form, change):
+        if not change:
+            obj.created_by = request.user
+        super().save_model(request, obj, form, change)
+
+    def save_formset(self, request, form, formset, change):
+        for authorization in formset.save(commit=False):
+            authorization.created_by = request.user
+            authorization.save()
+        formset.save_m2m()
+
+
+@admin.register(Authorization, site=workspace_site)
+class AuthorizationAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["target", "method", "intrusiveness", "expires_at", "revoked_at", "created_by", "created_at"]
+    list_filter = ["intrusiveness", "target"]
+    list_select_related = ["target", "created_by"]
+    actions = ["revoke"]
+
+    def has_authorize_permission(self, request):
+        return request.user.has_perm("scans.authorize_target")
+
+    @admin.action(permissions=["authorize"], description="Revoke the selected authorizations")
+    def revoke(self, request, queryset):
+        for authorization in queryset:
+            revoke(authorization)
+            self.log_change(request, authorization, "Revoked.")
+
+
+@admin.register(ScanProfile, site=workspace_site)
+class ProfileAdmin(Permanent, admin.ModelAdmin):
+    """Never changed: past scans ran as their profile says."""
+
+    form = ProfileForm
+    list_display = ["name", "engines", "intrusiveness"]
+
+    def has_change_permission(self, request, obj=None):
+        return False
+
+
+class RunInline(ReadOnly, admin.StackedInline):
+    model = ScanRun
+    extra = 0
+    fields = ["engine", "version", "outcome", "is_healthy", "started_at", "ended_at"]
+    fields += ["not_covered", "coverage", "error"]
+    readonly_fields = fields
+
+
+@admin.register(Scan, site=workspace_site)
+class ScanAdmin(ReadOnly, admin.ModelAdmin):
+    inlines = [RunInline]
+    list_display = ["number", "target", "profile", "state", "reason", "progress", "created_by", "created_at", "report"]
+    list_filter = ["state", "target"]
+    list_select_related = ["target", "profile", "created_by"]
+    search_fields = ["target__name", "target__host"]
+    fields = ["number", "target", "profile", "state", "reason", "progress", "message", "created_by"]
+    fields += ["created_at", "started_at", "ended_at", "report"]
+    readonly_fields = ["report"]
+
+    def get_urls(self):
+        page = self.admin_site.admin_view(self.report_view)
+        return [path("<uuid:pk>/report.html", page, name="scans_scan_report"), *super().get_urls()]
+
+    @admin.display
+    def report(self, scan):
+        return format_html('<a href="{}">report</a>', reverse("admin:scans_scan_report", args=[scan.pk]))
+
+    def report_view(self, request, pk):
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        scan = self.get_object(request, pk)
+        if scan is None:
+            raise Http404
+        return report_response(scan)
+
+
+class OccurrenceInline(ReadOnly, admin.TabularInline):
+    model = Occurrence
+    extra = 0
+    fields = ["scan", "engine", "evidence", "seen_at"]
+    readonly_fields = fields
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).select_related("run__scan")
+
+    def scan(self, occurrence):
+        return occurrence.run.scan.number
+
+    def engine(self, occurrence):
+        return occurrence.run.engine
+
+
+@admin.register(Finding, site=workspace_site)
+class FindingAdmin(ReadOnly, admin.ModelAdmin):
+    inlines = [OccurrenceInline]
+    list_display = ["title", "severity", "state", "target", "port", "path", "last_seen_at"]
+    list_filter = ["severity", "state", "target"]
+    list_select_related = ["target"]
+    search_fields = ["title", "rule_key", "host", "path"]
