@@ -2,21 +2,20 @@
 
 from django.contrib import admin
 
-from tenants.accounts.admin import AccountAdmin
+from tenants.accounts.admin import AccountAdmin, PlaneSite
 from tenants.accounts.models import User
 from tenants.models import DatabaseServer, LifecycleEvent, Tenant
-from tenants.planes import Plane, current
+from tenants.planes import Plane
 
 
-class OperatorSite(admin.AdminSite):
+class OperatorSite(PlaneSite):
+    plane = Plane.CONTROL
     site_header = "Bulkhead operator console"
     site_title = "Bulkhead operators"
     index_title = "Tenants and servers"
-    enable_nav_sidebar = False
 
-    def has_permission(self, request):
-        bound = current()
-        return bound is not None and bound.plane is Plane.CONTROL and super().has_permission(request)
+    def plane_name(self, request):
+        return "Operator console"
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):

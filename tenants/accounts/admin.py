@@ -3,11 +3,32 @@
 from django.contrib import admin
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth.admin import UserAdmin
+from django.template.response import TemplateResponse
+from django.urls import get_script_prefix
 
 from tenants.accounts.models import User
 from tenants.context import current_tenant
 from tenants.exceptions import TenantSuspendedError
 from tenants.planes import Plane, current
+
+
+class PlaneSite(admin.AdminSite):
+    """An admin site that serves one plane, and nobody where another or none is bound."""
+
+    plane: Plane
+    site_url = None  # the site is all there is below its mount
+    enable_nav_sidebar = False
+
+    def has_permission(self, request):
+        # The user is asked for in any case: the answer says so (Vary), for a tenant that does not exist too.
+        is_permitted, bound = super().has_permission(request), current()
+        return is_permitted and bound is not None and bound.plane is self.plane
+
+    def each_context(self, request):
+        return super().each_context(request) | {"plane": self.plane, "plane_name": self.plane_name(request)}
+
+    def plane_name(self, request) -> str:
+        raise NotImplementedError
 
 
 class WorkspaceLoginForm(AdminAuthenticationForm):
@@ -17,18 +38,26 @@ class WorkspaceLoginForm(AdminAuthenticationForm):
             raise TenantSuspendedError("A member of a suspended tenant logged in.")
 
 
-class WorkspaceSite(admin.AdminSite):
+class WorkspaceSite(PlaneSite):
     """``/t/<slug>/``: the bound tenant's data. Unbound, which is what an unknown slug is, it shows a log-in form."""
 
+    plane = Plane.TENANT
     site_header = "Bulkhead"
-    site_title = "Bulkhead workspace"
+    site_title = "Bulkhead"
     index_title = "Workspace"
     login_form = WorkspaceLoginForm
-    enable_nav_sidebar = False
 
-    def has_permission(self, request):
-        bound = current()
-        return bound is not None and bound.plane is Plane.TENANT and super().has_permission(request)
+    def plane_name(self, request):
+        """Before the log-in only what the visitor has typed: whether there is such a tenant is not theirs to know."""
+        if self.has_permission(request):
+            return current_tenant().name
+        return get_script_prefix().rstrip("/").rpartition("/")[2]
+
+    def login(self, request, extra_context=None):
+        try:
+            return super().login(request, extra_context)
+        except TenantSuspendedError:
+            return TemplateResponse(request, "tenants/suspended.html", self.each_context(request), status=403)
 
 
 class AccountAdmin(UserAdmin):
@@ -42,6 +71,10 @@ class AccountAdmin(UserAdmin):
     ]
     add_fieldsets = [(None, {"fields": ["username", "email", "role", "usable_password", "password1", "password2"]})]
     readonly_fields = ["last_login"]
+
+    def has_delete_permission(self, request, obj=None):
+        """Accounts are disabled: what somebody did goes on naming them."""
+        return False
 
 
 workspace_site = WorkspaceSite(name="admin")

@@ -49,6 +49,14 @@ async def endless():
         ends.append(bound())
 
 
+async def one_and_wait():
+    try:
+        yield bound()
+        await asyncio.Event().wait()
+    finally:
+        ends.append(bound())
+
+
 def stream(body):
     def view(request):
         return StreamingHttpResponse(body())
@@ -73,5 +81,6 @@ stream_urls = [
     path("rows-async-from-sync/", stream(rows_async)),
     path("failing/", stream(failing)),
     path("endless/", stream(endless)),
+    path("one-and-wait/", stream(one_and_wait)),
     path("wait/", wait_for_ever),
 ]

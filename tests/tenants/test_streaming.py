@@ -155,8 +155,9 @@ def converse(scope, view, hear=lambda sent, disconnect: None):
             bindings.append(current())
             sent.append(message.get("body", b"").decode() or message.get("status"))
             hear(sent, gone.set)
+            await asyncio.sleep(0.2 if gone.is_set() else 0)
 
-        if view == "wait":
+        if "wait" in view:
             asyncio.get_running_loop().call_later(0.2, gone.set)
         await ASGIHandler()(scope(view), receive, send)
         bindings.append(current())
@@ -182,10 +183,18 @@ def test_each_step_is_bound_under_asgi(scope, view):
     assert streams.ends == ENDED_IN_ACME
 
 
-def test_a_client_that_disconnects_mid_stream_ends_the_body_in_its_plane(scope):
+def test_a_client_that_disconnects_between_two_steps_ends_the_body_in_its_plane(scope):
     sent, bindings = converse(scope, "endless", lambda sent, disconnect: disconnect() if len(sent) > 3 else None)
 
     assert set(sent[1:]) == {"tenant 'acme'"}
+    assert set(bindings) == {None}
+    assert streams.ends == ["tenant 'acme'"]
+
+
+def test_a_client_that_disconnects_within_a_step_ends_the_body_in_its_plane(scope):
+    sent, bindings = converse(scope, "one-and-wait")
+
+    assert sent == [200, "tenant 'acme'"]
     assert set(bindings) == {None}
     assert streams.ends == ["tenant 'acme'"]
 
