@@ -44,7 +44,7 @@ ANSWERS: dict[type[Exception], tuple[int, Body]] = {
     Http404: (404, NOT_FOUND),
     NoTenantError: (404, NOT_FOUND),
     IntegrityError: (409, {"code": "conflict", "detail": "It clashes with what somebody else has just written."}),
-    RequestDataTooBig: (413, {"code": "body_too_large", "detail": "The body is too large."}),
+    RequestDataTooBig: (413, {"code": "too_large", "detail": "The body is too large."}),
     DataError: (400, BAD_REQUEST),
     SuspiciousOperation: (400, BAD_REQUEST),
     BadRequest: (400, BAD_REQUEST),
@@ -87,8 +87,7 @@ def handle_exception(error: Exception, context) -> Response | None:
     if isinstance(error, drf.ValidationError):
         details = error.get_full_details()
         errors = details if isinstance(details, dict) else {"non_field_errors": details}
-        body = {"code": "invalid", "detail": "The request is not valid.", "errors": errors}
-        return Response(body, status=400)
+        return Response({"code": "invalid", "detail": "The request is not valid.", "errors": errors}, status=400)
     if isinstance(error, ScanRefused):
         return Response({"code": error.code, "detail": error.detail}, status=409)
     if isinstance(error, tuple(ANSWERS)):

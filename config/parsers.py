@@ -14,7 +14,7 @@ MAX_DEPTH = 16
 
 class BodyTooLarge(APIException):
     status_code = 413
-    default_code = "body_too_large"
+    default_code = "too_large"
     default_detail = f"A body has at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes."
 
 

@@ -11,7 +11,9 @@ class ErrorSerializer(serializers.Serializer):
 
 
 class InvalidSerializer(ErrorSerializer):
-    errors = serializers.DictField(help_text="by field: what is wrong with it, as message and code")
+    errors = serializers.DictField(  # type: ignore[assignment]  # a serializer's own errors are not asked for here
+        help_text="by field: what is wrong with it, as message and code"
+    )
 
 
 class PlaneAuthenticationScheme(OpenApiAuthenticationExtension):

@@ -155,9 +155,18 @@ class ProfileAdmin(Permanent, admin.ModelAdmin):
 class RunInline(ReadOnly, admin.StackedInline):
     model = ScanRun
     extra = 0
-    fields = ["engine", "version", "outcome", "is_healthy", "started_at", "ended_at"]
-    fields += ["not_covered", "coverage", "error"]
-    readonly_fields = fields
+    readonly_fields = (
+        "engine",
+        "version",
+        "outcome",
+        "is_healthy",
+        "started_at",
+        "ended_at",
+        "not_covered",
+        "coverage",
+        "error",
+    )
+    fields = readonly_fields
 
 
 @admin.register(Scan, site=workspace_site)
@@ -191,8 +200,8 @@ class ScanAdmin(ReadOnly, admin.ModelAdmin):
 class OccurrenceInline(ReadOnly, admin.TabularInline):
     model = Occurrence
     extra = 0
-    fields = ["scan", "engine", "evidence", "seen_at"]
-    readonly_fields = fields
+    readonly_fields = ("scan", "engine", "evidence", "seen_at")
+    fields = readonly_fields
 
     def get_queryset(self, request):
         return super().get_queryset(request).select_related("run__scan")

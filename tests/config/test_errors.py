@@ -83,7 +83,7 @@ def test_a_body_over_256_KiB_is_refused(alice_api, size):
     too_large = alice_api.generic("POST", PATH, (padding + " " * (size - 256 * 1024)).encode(), content_type=JSON)
     largest = alice_api.generic("POST", PATH, padding.encode(), content_type=JSON)
 
-    assert (too_large.status_code, too_large.json()["code"]) == (413, "body_too_large")
+    assert (too_large.status_code, too_large.json()["code"]) == (413, "too_large")
     assert largest.status_code == 201
 
 

@@ -90,8 +90,9 @@ def test_lists_cost_the_same_number_of_queries_whatever_their_length(owner, find
     def queries():
         with tenant_context("acme"), CaptureQueriesContext(connection) as captured:
             assert owner.get(f"{ROOT}{model}/").status_code == 200
-        return len(captured)
+            return len(captured.captured_queries)
 
+    queries()  # content types are read once
     before = queries()
     with tenant_context("acme"):
         for number in range(5):
@@ -100,21 +101,22 @@ def test_lists_cost_the_same_number_of_queries_whatever_their_length(owner, find
             make_finding(make_run(make_scan(target, alice)), path=f"/{number}")
             ScanProfile.objects.create(name=f"profile-{number}", engines={"tls": {}})
 
-    assert queries() == before
+    assert queries() == before > 0
 
 
 def test_a_target_with_many_authorisations_costs_no_more(owner, finding, alice):
     def queries():
         with tenant_context("acme"), CaptureQueriesContext(connection) as captured:
             assert owner.get(f"{ROOT}target/{finding.target_id}/change/").status_code == 200
-        return len(captured)
+            return len(captured.captured_queries)
 
+    queries()  # content types are read once
     before = queries()
     with tenant_context("acme"):
         for _ in range(5):
             authorize(finding.target, alice)
 
-    assert queries() == before
+    assert queries() == before > 0
 
 
 def test_a_tester_adds_a_target_with_its_host_in_one_spelling(tester, tom):
