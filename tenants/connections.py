@@ -141,8 +141,8 @@ def _unbound_class(engine: str):
 def complete(database: Mapping[str, Any]) -> dict[str, Any]:
     """A database dictionary with every key that Django's backends expect."""
     name = "only"
-    filled = ConnectionHandler().configure_settings({DEFAULT_DB_ALIAS: {}, name: dict(database)})
-    return filled[name]
+    database = {"CONN_HEALTH_CHECKS": True, **database}
+    return ConnectionHandler().configure_settings({DEFAULT_DB_ALIAS: {}, name: database})[name]
 
 
 def is_in_transaction(bound: Bound) -> bool:

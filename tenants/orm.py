@@ -6,12 +6,12 @@ import django.contrib.auth.management as auth_management
 import django.contrib.contenttypes.management as contenttypes_management
 from django.db import DEFAULT_DB_ALIAS
 from django.db.migrations.loader import MigrationLoader
-from django.db.models.base import ModelState
+from django.db.models.base import Model, ModelState
 from django.db.models.manager import BaseManager
 
 from tenants.exceptions import WrongTenantError
-from tenants.planes import current, real_alias
-from tenants.routers import lives_in
+from tenants.planes import current, real_alias, require_bound
+from tenants.routers import lives_in, require_same_database
 
 
 class _StateDatabase:
@@ -32,6 +32,17 @@ class _StateDatabase:
         if before is not None and alias is not None and before != alias:
             raise WrongTenantError(f"An object of {before} was about to be written to {alias}. Make a new one there.")
         state.__dict__["db"] = alias
+
+
+def _of_own_database(method):
+    """Django asks the router only where no ``using`` is given, and sets the new ``db`` after the row is written."""
+
+    @wraps(method)
+    def checked(self, *args, **kwargs):
+        require_same_database(self, require_bound(), f"{method.__name__}() was called on")
+        return method(self, *args, **kwargs)
+
+    return checked
 
 
 def _load_own_plane(load_disk):
@@ -69,6 +80,8 @@ def _of_own_plane(create):
 
 def install() -> None:
     ModelState.db = _StateDatabase()
+    for name in ("save_base", "delete", "refresh_from_db"):
+        setattr(Model, name, _of_own_database(getattr(Model, name)))
     MigrationLoader.load_disk = _load_own_plane(MigrationLoader.load_disk)
     # Caches are keyed by it: under "default", or through a manager kept from one tenant, the next was served that
     # one's content types.

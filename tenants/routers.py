@@ -27,7 +27,7 @@ class PlaneRouter:
                 "Bind the plane that holds it."
             )
         if instance is not None:
-            _require_same_database(instance, bound, f"{model._meta.label} was reached through")
+            require_same_database(instance, bound, f"{model._meta.label} was reached through")
         return bound.alias
 
     db_for_write = db_for_read
@@ -35,7 +35,7 @@ class PlaneRouter:
     def allow_relation(self, first, second, **hints):
         bound = require_bound()
         for instance in (first, second):
-            _require_same_database(instance, bound, "A relation was made with")
+            require_same_database(instance, bound, "A relation was made with")
         return True
 
     def allow_migrate(self, db, app_label, model_name=None, model=None, **hints):
@@ -47,7 +47,7 @@ class PlaneRouter:
         return lives_in(app_label, bound.plane)
 
 
-def _require_same_database(instance, bound: Bound, what: str) -> None:
+def require_same_database(instance, bound: Bound, what: str) -> None:
     origin = instance._state.db
     if origin is not None and origin != bound.alias:
         raise WrongTenantError(
