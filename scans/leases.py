@@ -56,7 +56,7 @@ def take_lease(message_id: UUID) -> "Lease | None":
         scan = Scan.objects.select_related("target", "profile").get(number=task.task_id)
         Scan.objects.filter(pk=scan.pk).exclude(state__in=Scan.ENDED).update(state=Scan.State.RUNNING, reason="")
         Scan.objects.filter(pk=scan.pk, started_at=None).update(started_at=Now())
-    return Lease(task.pk, task.fence, scan)
+    return Lease(message_id, task.fence, scan)
 
 
 def _held_until() -> dict:
@@ -66,7 +66,7 @@ def _held_until() -> dict:
 
 @dataclass(frozen=True)
 class Lease:
-    task_id: int
+    message_id: UUID  # not the row's number, which another tenant's row has too
     fence: int
     scan: Scan
 
@@ -101,4 +101,4 @@ class Lease:
             self._row().update(lease_until=None, available_at=seconds_from_now(seconds))
 
     def _row(self) -> models.QuerySet:
-        return TaskQueue.objects.filter(pk=self.task_id, fence=self.fence, handled_at=None)
+        return TaskQueue.objects.filter(message_id=self.message_id, fence=self.fence, handled_at=None)

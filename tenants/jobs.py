@@ -22,7 +22,7 @@ from django.utils.module_loading import import_string
 from django_rq.queues import DjangoRQ
 from redis import RedisError, ResponseError
 from rq import Worker
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import NoSuchJobError, StopRequested
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
@@ -93,10 +93,12 @@ class TenantJob(Job):
             read_back = {} if self.refusal else {name: raw_data[name] for name in FIELDS if name in raw_data}
             super().restore(read_back | {b"data": b""})
             self.refusal = self.refusal or _refuse_timeout(self.timeout) or _refuse_data(data)
-        except (ValueError, TypeError, ArithmeticError, AttributeError) as error:
+        except StopRequested:  # a signal, which RQ's worker raises wherever it happens to be
+            raise
+        except Exception as error:  # RQ reads what it wrote itself: there is no end to what others may write
             self.refusal = f"it has a field that cannot be read ({type(error).__name__})"
         if self.refusal:
-            super().restore({b"data": b""})
+            super().restore({b"data": b"", b"origin": raw_data.get(b"origin", b"")[:100].decode("ascii", "replace")})
             data = b'["refused", null, [], {}]'
         self.data = data
         self.description = self.func_name

@@ -1,0 +1,383 @@
+"""From the outbox to a worker: fairly, each task once, and whatever happens to Redis or to a tenant in between."""
+
+import os
+import signal
+import threading
+import time
+from datetime import timedelta
+
+import django_rq
+import pytest
+from django.conf import settings as django_settings
+from django.db import transaction
+from django.utils import timezone
+
+from scans import dispatch, wakeup
+from scans.dispatch import run_dispatcher, run_round, sweep
+from scans.leases import claim_next, put_back, take_lease
+from scans.models import Authorization, Scan, ScanCounter, ScanProfile, Target, TaskQueue
+from scans.services import reconsider_blocked_scans, request_scan
+from scans.targets import revoke
+from tenants.connections import close_tenant_connections
+from tenants.context import control_plane, tenant_context
+from tenants.embedded import Redis
+from tenants.models import RegistryRevision, Tenant
+from tenants.provisioning import PROVISIONERS
+from tenants.services import resume_tenant, suspend_tenant
+from tests.scans.scanning import authorize, manage, start, wait_until
+
+
+@pytest.fixture
+def queue(installation):
+    return django_rq.get_queue("default")
+
+
+def make_target(user):
+    target = Target.objects.create(name="quiet", host="127.0.0.1", ports=[1], created_by=user)
+    authorize(user, target)
+    return target
+
+
+def profile():
+    return ScanProfile.objects.get_or_create(name="ports", defaults={"engines": {"ports": {}}})[0]
+
+
+def ask(slug, user, count=1):
+    """Queued scans, without the wake-up."""
+    with tenant_context(slug), transaction.atomic():
+        target = Target.objects.first() or make_target(user)
+        for _ in range(count):
+            scan = Scan.objects.create(number=ScanCounter.next(), target=target, profile=profile(), created_by=user)
+            TaskQueue.objects.create(task_id=scan.number)
+        return scan
+
+
+def tasks(slug):
+    with tenant_context(slug):
+        return {str(key): count for key, count in TaskQueue.objects.values_list("message_id", "dispatches")}
+
+
+def states(slug):
+    with tenant_context(slug):
+        return list(Scan.objects.order_by("number").values_list("state", "reason"))
+
+
+def let_time_pass(slug):
+    with tenant_context(slug):
+        TaskQueue.objects.filter(handled_at=None).update(available_at=timezone.now() - timedelta(seconds=1))
+
+
+def test_a_tenant_with_one_scan_is_served_second_however_many_another_has(alice, mallory, queue):
+    ask("acme", alice, 40)
+    ask("globex", mallory)
+
+    sweep()
+
+    [mine] = tasks("globex")
+    assert queue.job_ids.index(mine) == 1 and len(queue.job_ids) == 41
+
+
+def test_many_dispatchers_at_once_send_each_task_once(alice, mallory, queue):
+    ask("acme", alice, 30)
+    ask("globex", mallory, 10)
+    barrier, sent = threading.Barrier(3), []
+
+    def work():
+        barrier.wait()
+        try:
+            sweep(send=lambda task: sent.append(str(task.message_id)))
+        finally:
+            close_tenant_connections()
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    expected = tasks("acme") | tasks("globex")
+    assert sorted(sent) == sorted(expected) and set(expected.values()) == {1}
+
+
+def test_dispatcher_processes_at_once_send_each_task_once(alice, queue):
+    ask("acme", alice, 12)
+
+    processes = [start("dispatch", "--once") for _ in range(2)]
+    output = [process.communicate(timeout=60)[0] for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0], output
+    assert set(tasks("acme").values()) == {1} and sorted(queue.job_ids) == sorted(tasks("acme"))
+
+
+def test_a_claim_that_others_win_goes_on_to_the_next_task(alice, monkeypatch):
+    """As if another dispatcher claimed what was just read, six times over."""
+    ask("acme", alice, 8)
+    losses = iter(range(6))
+    with tenant_context("acme"):
+        first = type(TaskQueue.objects.all()).first
+
+        def lose(queryset):
+            task = first(queryset)
+            if task is not None and next(losses, None) is not None:
+                TaskQueue.objects.filter(pk=task.pk).update(dispatches=1, available_at=timezone.now() + timedelta(1))
+            return task
+
+        monkeypatch.setattr("django.db.models.query.QuerySet.first", lose)
+        task = claim_next()
+
+        assert task.task_id == 7
+
+
+@pytest.fixture
+def own_redis(installation, tmp_path):
+    with Redis(tmp_path) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setitem(django_settings.RQ_QUEUES["default"], "URL", server.url)
+        yield server
+
+
+def test_a_scan_is_accepted_while_redis_is_down_and_sent_once_it_is_back(alice, own_redis):
+    own_redis.stop()
+    with tenant_context("acme"):
+        request_scan(target=make_target(alice), profile=profile(), user=alice)
+    sweep()
+    assert states("acme") == [("queued", "")] and set(tasks("acme").values()) == {1}
+
+    own_redis.start()
+    let_time_pass("acme")
+    sweep()
+
+    assert django_rq.get_queue("default").job_ids == list(tasks("acme"))
+    assert states("acme") == [("dispatched", "")]
+
+
+def test_a_redis_that_hangs_hangs_neither_the_request_nor_the_dispatcher(alice, own_redis, monkeypatch):
+    monkeypatch.setattr(wakeup, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(wakeup.connect, "__defaults__", (0.3,))
+    with stopped(own_redis):
+        began = time.monotonic()
+        with tenant_context("acme"):
+            request_scan(target=make_target(alice), profile=profile(), user=alice)
+        assert wakeup.wait_for_work(0.1) == []
+        sweep()
+        assert time.monotonic() - began < 5
+
+    assert states("acme") == [("queued", "")]
+
+
+class stopped:
+    def __init__(self, server):
+        self.pid = django_rq.get_connection("default").info("server")["process_id"]
+
+    def __enter__(self):
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def __exit__(self, *error):
+        os.kill(self.pid, signal.SIGCONT)
+
+
+def lose_all(queue):
+    queue.connection.flushdb()
+
+
+def lose_the_send(queue):
+    queue.delete(delete_jobs=True)
+
+
+@pytest.mark.parametrize("lose", [lose_all, lose_the_send])
+def test_what_redis_lost_is_sent_again_after_a_while(alice, queue, lose):
+    ask("acme", alice)
+    sweep()
+    lose(queue)
+    sweep()
+    assert queue.job_ids == []
+
+    let_time_pass("acme")
+    sweep()
+
+    assert queue.job_ids == list(tasks("acme"))
+
+
+def test_a_dispatcher_that_died_between_claim_and_send_loses_nothing(alice, queue):
+    class Killed(BaseException):
+        pass
+
+    def die(task):
+        raise Killed
+
+    ask("acme", alice)
+    with pytest.raises(Killed):
+        sweep(send=die)
+
+    let_time_pass("acme")
+    sweep()
+
+    assert queue.job_ids == list(tasks("acme")) and list(tasks("acme").values()) == [2]
+
+
+def test_a_dispatcher_that_slept_since_its_claim_puts_nothing_back(alice):
+    ask("acme", alice)
+    with tenant_context("acme"):
+        slow = claim_next()
+        TaskQueue.objects.update(available_at=timezone.now() - timedelta(seconds=1))
+        claim_next()
+        lease = take_lease(slow.message_id)
+        before = TaskQueue.objects.values().get()
+
+        put_back(slow, 0)
+
+        assert TaskQueue.objects.values().get() == before and lease.fence == 1
+
+
+def revoke_all(target):
+    for authorization in target.authorizations.all():
+        revoke(authorization)
+
+
+def expire_all(target):
+    target.authorizations.update(expires_at=timezone.now() - timedelta(seconds=1))
+
+
+REFUSALS = {
+    "target_inactive": lambda target: Target.objects.update(is_active=False),
+    "authorization_missing": lambda target: target.authorizations.all().delete(),
+    "authorization_revoked": revoke_all,
+    "authorization_stale": expire_all,
+    "intrusiveness_too_high": lambda target: target.authorizations.update(intrusiveness="passive"),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_a_scan_that_may_not_run_is_blocked_with_its_reason_and_goes_on_once_it_may(alice, queue, reason):
+    ask("acme", alice)
+    with tenant_context("acme"):
+        ScanProfile.objects.update(engines={"http": {}})
+        target = Target.objects.get()
+        REFUSALS[reason](target)
+    sweep()
+    assert states("acme") == [("blocked", reason)] and queue.job_ids == []
+
+    with tenant_context("acme"):
+        Target.objects.update(is_active=True)
+        Authorization.objects.all().delete()
+        authorize(alice, target)
+        reconsider_blocked_scans(target=target)
+    woken = wakeup.wait_for_work(1)
+    run_round(woken)
+
+    assert states("acme") == [("dispatched", "")] and queue.job_ids == list(tasks("acme"))
+
+
+def test_reconsidering_wakes_nobody_for_nothing_and_touches_no_running_scan(alice, queue):
+    ask("acme", alice, 2)
+    with tenant_context("acme"):
+        lease = take_lease(claim_next().message_id)
+        before = list(TaskQueue.objects.order_by("id").values())
+
+        reconsider_blocked_scans(target=lease.scan.target)
+
+        assert list(TaskQueue.objects.order_by("id").values()) == before
+    assert wakeup.wait_for_work(0) == []
+
+
+def test_a_suspended_tenant_is_passed_over_until_it_is_resumed(alice, mallory, queue):
+    ask("acme", alice)
+    ask("globex", mallory)
+    suspend_tenant(slug="acme")
+    sweep()
+    run_round(["acme"])
+    assert queue.job_ids == list(tasks("globex"))
+
+    resume_tenant(slug="acme")
+    sweep()
+
+    assert queue.job_ids == [*tasks("globex"), *tasks("acme")]
+
+
+def test_one_tenants_broken_database_does_not_stop_the_others(acme, globex, mallory, queue, installation):
+    ask("globex", mallory)
+    close_tenant_connections()
+    if installation.engine == "sqlite":
+        path = PROVISIONERS["sqlite"].path_of(acme.alias)
+        path.rename(path.with_suffix(".gone"))
+    else:
+        installation._sql(f"REVOKE ALL ON `{acme.alias.replace('_', chr(92) + '_')}`.* FROM {runtime_user(acme)}")
+    try:
+        sweep()
+    finally:
+        if installation.engine == "sqlite":
+            path.with_suffix(".gone").rename(path)
+        else:
+            installation._sql(
+                f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{acme.alias.replace('_', chr(92) + '_')}`.* "
+                f"TO {runtime_user(acme)}"
+            )
+
+    assert queue.job_ids == list(tasks("globex"))
+
+
+def runtime_user(tenant):
+    with control_plane():
+        return f"`{tenant.credentials.get(account='runtime').user}`@`%`"
+
+
+def test_an_unreadable_control_database_ends_no_dispatcher(alice, queue, monkeypatch):
+    from django.db import OperationalError
+
+    ask("acme", alice)
+    real, calls = dispatch.tenants_to_sweep, []
+
+    def flaky():
+        calls.append(1)
+        if len(calls) == 1:
+            raise OperationalError(2006, "gone")
+        return real()
+
+    monkeypatch.setattr(dispatch, "tenants_to_sweep", flaky)
+    monkeypatch.setattr(dispatch, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(django_settings, "BULKHEAD_SWEEP_SECONDS", 0)
+    run_dispatcher(lambda: len(queue.job_ids) == 1)
+
+    assert queue.job_ids == list(tasks("acme"))
+
+
+def test_junk_in_the_wake_up_is_passed_over(alice, queue):
+    ask("acme", alice)
+    with tenant_context("acme") as tenant:
+        junk = {"x": 1, b"\xff" * 16: 2, "0" * 32: 3, tenant.id.hex: 4, "g" * 32: 5}
+    queue.connection.zadd(wakeup.KEY, junk)
+
+    run_round(wakeup.wait_for_work(1))
+
+    assert queue.job_ids == list(tasks("acme"))
+    queue.connection.set(wakeup.KEY, "no sorted set")
+    assert wakeup.wait_for_work(0) == []
+
+
+def test_a_dispatcher_hears_of_a_scan_within_a_second_and_ends_within_two_of_sigterm(alice, queue):
+    process = start("dispatch", BULKHEAD_SWEEP_SECONDS="600")
+    try:
+        ask("acme", alice)  # the first sweep
+        wait_until(lambda: queue.job_ids)
+        with tenant_context("acme"):
+            asked_at = time.monotonic()
+            request_scan(target=Target.objects.get(), profile=profile(), user=alice)
+        wait_until(lambda: len(queue.job_ids) == 2, 5)
+        assert time.monotonic() - asked_at < 1
+
+        process.terminate()
+        ended_at = time.monotonic()
+        output, _ = process.communicate(timeout=10)
+        assert time.monotonic() - ended_at < 2 and process.returncode == 0, output
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_tenant_in_maintenance_keeps_its_scans(alice, acme, queue):
+    ask("acme", alice)
+    with control_plane(), transaction.atomic():
+        RegistryRevision.publish([acme], state=Tenant.State.MAINTENANCE)
+
+    log = manage("dispatch", "--once")
+
+    assert queue.job_ids == [] and "could not be dispatched" not in log
