@@ -10,7 +10,7 @@ PORT ?= 8000
 NEXT_DJANGO := django>=6.1
 # Needed from the system; tenants/embedded/needs.py says which Debian packages have it.
 MYSQL_NEEDS := mariadb mysql-headers compiler python-headers
-TEST_NEEDS := venv $(MYSQL_NEEDS) redis nmap
+TEST_NEEDS := venv $(MYSQL_NEEDS) redis nmap chromium chromedriver
 BIN := .venv/bin
 NEXT := .venv-next/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -18,6 +18,7 @@ class PlaneSite(admin.AdminSite):
     plane: Plane
     site_url = None  # the site is all there is below its mount
     enable_nav_sidebar = False
+    logout_template = "tenants/logged_out.html"
 
     def has_permission(self, request):
         # The user is asked for in any case: the answer says so (Vary), for a tenant that does not exist too.

@@ -240,6 +240,7 @@ ANY_PATHS = ["/healthz", "/readyz", "/api/v1/me/", "/api/v1/nothing/", "/nothing
 @pytest.mark.parametrize("path", ANY_PATHS)
 def test_every_answer_carries_the_security_headers_and_a_request_id(views, settings, path):
     answer = Client(raise_request_exception=False).get(path, headers={"X-Request-ID": "given-by-the-client.1"})
+    answer.close()
 
     assert {name: answer[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
     assert answer["X-Request-ID"] == "given-by-the-client.1"
