@@ -2,7 +2,7 @@
 
 import asyncio
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.http import HttpResponse, JsonResponse
 from django.urls import get_urlconf, path, reverse
 from django.views.decorators.csrf import csrf_exempt
@@ -10,6 +10,7 @@ from django.views.decorators.csrf import csrf_exempt
 import config.urls
 from scans.models import ScanProfile
 from tenants.context import control_plane
+from tenants.exceptions import NoTenantError, TenantSuspendedError
 from tenants.planes import current
 from tests.tenants.streams import stream_urls
 
@@ -66,6 +67,13 @@ def exit_the_process(request):
     raise SystemExit(3)
 
 
+@csrf_exempt
+def fail(request, error):
+    raise {"database": OperationalError("gone away"), "tenant": TenantSuspendedError("acme"), "bug": NoTenantError()}[
+        error
+    ]
+
+
 def leave_a_plane_bound(request):
     control_plane().__enter__()
     return HttpResponse()
@@ -85,6 +93,7 @@ VIEWS = [
     path("swallow/", swallow_a_broken_transaction),
     path("leave-open/", leave_a_transaction_open),
     path("exit/", exit_the_process),
+    path("fail/<str:error>/", fail),
     path("leave-bound/", leave_a_plane_bound),
     path("crash/", crash),
     *stream_urls,

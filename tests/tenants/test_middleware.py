@@ -1,7 +1,6 @@
 """Every request in its own plane, and nothing of it left behind."""
 
 import asyncio
-import logging
 from urllib.parse import unquote_to_bytes
 
 import pytest
@@ -12,7 +11,6 @@ from django.urls import get_script_prefix, get_urlconf
 from scans.models import ScanProfile
 from tenants.context import tenant_context
 from tenants.planes import _bound, current
-from tenants.request_ids import RequestIDFilter
 from tests.tenants.forge import Forge
 from tests.tenants.states import set_state
 
@@ -162,6 +160,17 @@ def test_a_transaction_that_a_view_left_open_is_undone_and_the_next_request_work
     assert written() == 1
 
 
+@pytest.mark.parametrize(("error", "status"), [("database", 503), ("tenant", 403), ("bug", 404)])
+@pytest.mark.parametrize("mount", ["", "api/v1/", "operator/", "t/acme/", "t/nobody/"])
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_an_error_of_tenancy_or_of_a_database_has_an_answer_of_its_own(views, client, mount, error, status, method):
+    answer = getattr(client, method)(f"/{mount}fail/{error}/")
+
+    assert answer.status_code == status
+    assert ("Retry-After" in answer) == (status == 503)
+    assert "gone away" not in answer.content.decode()
+
+
 ODD_PATHS = ["/t", "/t/", "/t//", "/t///", "//", "//t/acme/", "/t/acme//", "/t/acme//where/", "/t/ACME/", "/t/Acme/",
     "/t/acme%2Fwhere", "/t%2Facme%2Fwhere/", "/t/acme%00/", "/t/%00/", "/t/acme/%00", "/t/acme/../globex/where/",
     "/t/../operator/where/", "/t/acme/..%2f..%2foperator/where/", "/t/%2e%2e/where/", "/t/./where/", "/t/ acme/",
@@ -255,42 +264,6 @@ def test_the_middlewares_own_errors_carry_them_too(views, client, state):
         assert answer.status_code == {"suspended": 403, "maintenance": 503}[state]
         assert {name: answer[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
         assert len(answer["X-Request-ID"]) == 32
-
-
-@pytest.mark.parametrize(
-    "given", ["", "short", "x" * 65, "with space", "new\nline-new-line", "späße-oder-so", "a" * 20 + "<"]
-)
-def test_an_ill_formed_request_id_is_replaced(installation, given):
-    answer = Client().get("/healthz", headers={"X-Request-ID": given})
-
-    assert answer["X-Request-ID"] != given
-    assert len(answer["X-Request-ID"]) == 32
-
-
-@pytest.mark.parametrize("path", ["/crash/", "/api/v1/crash/", "/nowhere/", "/api/v1/nowhere/", "/t/acme/crash/"])
-def test_log_lines_carry_the_id_of_the_request_they_are_about(views, client, caplog, path):
-    caplog.handler.addFilter(RequestIDFilter())
-
-    with caplog.at_level(logging.WARNING):
-        client.get(path, headers={"X-Request-ID": "given-by-the-client.2"})
-
-    assert {record.request_id for record in caplog.records} == {"given-by-the-client.2"}
-
-
-def test_log_lines_outside_a_request_carry_none(caplog):
-    caplog.handler.addFilter(RequestIDFilter())
-    logging.getLogger("bulkhead").warning("starting")
-
-    assert caplog.records[0].request_id == "-"
-
-
-def test_the_settings_write_the_id_on_every_line(settings):
-    formatter = logging.Formatter(settings.LOGGING["formatters"]["line"]["format"], style="{")
-    record = logging.makeLogRecord({"msg": "hello", "levelname": "INFO"})
-    RequestIDFilter().filter(record)
-
-    assert "[-] hello" in formatter.format(record)
-    assert settings.LOGGING["handlers"]["stderr"]["filters"] == ["request_id"]
 
 
 def test_a_member_is_not_read_before_somebody_asks(views, client, alice, django_assert_num_queries):
