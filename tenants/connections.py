@@ -7,6 +7,7 @@ Each thread keeps a few tenant connections open, least recently used closed firs
 import ctypes
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -34,8 +35,9 @@ class _Live(OrderedDict):
         super().__init__()
         self.process = os.getpid()
 
-    def __del__(self):
-        if os.getpid() == self.process:  # in a forked child they are the parent's
+    def __del__(self, getpid=os.getpid, is_finalizing=sys.is_finalizing):
+        # In a forked child they are the parent's; and at the interpreter's end nothing is left to close them with.
+        if getpid() == self.process and not is_finalizing():
             for wrapper in self.values():
                 wrapper.drop()
 

@@ -134,9 +134,10 @@ class Registry:
                 if 0 <= self._revision < newest:
                     tenants = apps.get_model("tenants", "Tenant").objects.filter(revision__gt=self._revision)
                     changed = list(tenants.values_list("pk", flat=True))
-        except BaseException:
+        except BaseException as error:
             self._is_expired |= was_expired
-            self._failed_at = time.monotonic()
+            if isinstance(error, DatabaseError):
+                self._failed_at = time.monotonic()
             raise
         with self._lock:
             if newest < self._revision:  # control was restored from a copy
