@@ -86,9 +86,6 @@ class ChildProcess:
     def is_finished(self) -> bool:
         return self.has_exited() and not self._selector.get_map()
 
-    def kill_group(self) -> None:
-        self._signal(signal.SIGKILL)
-
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, number)
@@ -99,7 +96,7 @@ class ChildProcess:
             deadline = time.monotonic() + _GRACE_SECONDS
             while not self.has_exited() and time.monotonic() < deadline:
                 time.sleep(0.01)
-            self.kill_group()
+            self._signal(signal.SIGKILL)
             self._popen.wait()
         self._selector.close()
         for stream in (self._popen.stdout, self._popen.stderr):

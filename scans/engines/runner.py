@@ -26,6 +26,7 @@ from scans.engines.process import ChildProcess
 from scans.engines.protocol import ProtocolError, Transcript, clean
 
 CHILD = Path(__file__).resolve().with_name("child.py")
+CHILD_COMMAND = (sys.executable, "-I", "-S", "-B", str(CHILD))
 OUTCOMES = ("completed", "failed", "timed_out", "cancelled", "output_limit", "unavailable")
 
 _POLL_SECONDS = 0.1
@@ -96,8 +97,7 @@ def run_engine(
         yield _result(transcript, "unavailable", f"{engine.NAME} is not installed", None, (), b"", 0.0)
         return
     request = {"engine": engine.NAME, "target": to_json(target), "options": to_json(options)}
-    argv = [sys.executable, "-I", "-S", "-B", str(CHILD)]
-    argv += [str(os.getpid()), str(int(limits.seconds) + 2), str(limits.memory_bytes)]
+    argv = [*CHILD_COMMAND, str(os.getpid()), str(int(limits.seconds) + 2), str(limits.memory_bytes)]
     yield from run_child(argv, json.dumps(request).encode("ascii"), engine.RULES, target, limits, should_stop)
 
 
@@ -184,8 +184,7 @@ def _events(child: ChildProcess, transcript: Transcript, watch: _Watch) -> Itera
         if watch.is_silent():
             yield heartbeat
         if child.has_exited():
-            # What it left running may hold the pipes open: it ends too, and what is in the pipes is read.
-            child.kill_group()
+            # What is in the pipes is read; what it left running may hold them open, and ends with its group.
             drain_until = drain_until or time.monotonic() + _DRAIN_SECONDS
             if time.monotonic() > drain_until:
                 return

@@ -11,7 +11,7 @@ import pytest
 
 from scans.engines import ENGINES, http, ports
 from scans.engines.base import EngineInputError
-from scans.engines.runner import CHILD, Limits, run_engine
+from scans.engines.runner import CHILD, CHILD_COMMAND, Limits, run_engine
 from tests.scans.engines import servers
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -103,20 +103,23 @@ def test_the_child_has_loaded_no_code_but_the_standard_library_and_this_package(
     assert "_ssl" in mapped  # the engine does run
 
 
-def test_the_child_cannot_import_django_settings_or_a_database_driver():
+def test_the_child_cannot_import_django_settings_a_database_driver_or_what_lies_about(tmp_path):
+    (tmp_path / "lying_about.py").write_text("")
     script = f"""
 import runpy, sys
 namespace = runpy.run_path({str(CHILD)!r}, run_name="child")
 namespace["load_package"]()
 import scans.engines
-for name in ("django", "MySQLdb", "config", "tenants", "redis", "cryptography"):
+for name in ("django", "MySQLdb", "config", "tenants", "redis", "cryptography", "lying_about"):
     try:
         __import__(name)
     except ImportError:
         continue
     raise SystemExit(name + " can be imported")
 """
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], cwd=ROOT, capture_output=True, text=True)
+    *command, _ = CHILD_COMMAND
+    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run([*command, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -213,7 +216,7 @@ def test_an_engine_that_is_not_installed_is_unavailable_and_covers_nothing(vault
 
 def test_a_child_whose_parent_is_another_than_named_does_not_start():
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-B", str(CHILD), "1", "10", str(512 * 1024**2)],
+        [*CHILD_COMMAND, "1", "10", str(512 * 1024**2)],
         input=b"{}",
         capture_output=True,
     )
@@ -224,7 +227,7 @@ def test_a_child_whose_parent_is_another_than_named_does_not_start():
 
 @pytest.mark.parametrize("request_text", [b"", b"[]", b"{}", b'{"engine": "../x", "target": {}, "options": {}}'])
 def test_a_request_that_is_none_ends_the_child_without_a_line(request_text):
-    argv = [sys.executable, "-I", "-S", "-B", str(CHILD), str(os.getpid()), "10", str(512 * 1024**2)]
+    argv = [*CHILD_COMMAND, str(os.getpid()), "10", str(512 * 1024**2)]
     done = subprocess.run(argv, input=request_text, capture_output=True)
 
     assert done.returncode != 0

@@ -10,6 +10,7 @@ import pytest
 
 from scans.engines import http, ports
 from scans.engines.http_client import MAX_BODY
+from scans.engines.sweep import sweep
 from scans.weak_targets.server import Reply, SiteApp
 from tests.scans.engines import servers
 
@@ -85,7 +86,51 @@ def test_a_hostile_site_costs_bounded_time_and_is_not_called_clean(kind):
     gaps = servers.gaps(events)
     assert ("http.form.password-in-clear" in gaps) == (kind not in SURVIVED_WHOLE)
     assert "the probe failed" not in str(gaps)
+    assert ("is longer than" in str(gaps)) == kind.startswith("endless header")
     assert servers.covered_rules(events) | set(gaps) == set(http.RULES)
+
+
+def test_a_site_that_fails_five_times_in_a_row_is_left_alone():
+    connections = []
+
+    def fail_after_the_first(connection):
+        connections.append(1)
+        connection.recv(5000)
+        if len(connections) == 1:
+            connection.sendall(HEAD + b"Content-Length: 0\r\n\r\n")
+
+    with servers.raw(fail_after_the_first) as port:
+        events = list(http.run(servers.target(port), OPTIONS))
+
+    assert len(connections) == 1 + 5
+    assert set(servers.gaps(events)) == set(http.RULES)
+
+
+def test_a_link_to_another_site_is_not_asked_for_here_either():
+    asked = []
+
+    def answer_page(request):
+        asked.append(request.path)
+        return Reply(
+            "<a href='http://other.example/theirs'>t</a><a href='https://127.0.0.1/x'>s</a><a href='ours'>o</a>"
+        )
+
+    with servers.site(SiteApp(answer_page)) as port:
+        list(http.run(servers.target(port), OPTIONS))
+
+    assert "/ours" in asked
+    assert not {"/theirs", "/x"} & set(asked)
+
+
+def test_a_fault_in_a_probe_covers_nothing_and_tells_of_itself(capsys):
+    def faulty(address, port):
+        yield from ()
+        raise RecursionError
+
+    events = list(sweep(servers.target(80), "test", http.RULES, faulty, 1))
+
+    assert servers.gaps(events) == dict.fromkeys(http.RULES, "the probe failed: RecursionError")
+    assert "RecursionError" in capsys.readouterr().err
 
 
 def test_a_redirect_to_another_port_or_host_is_not_followed():

@@ -61,6 +61,8 @@ def test_a_line_reads_as_what_was_written(value):
         b'{"kind": "health", "answered": [[["x"]]], "unanswered": []}',
         b'{"kind": "health", "answered": [[{}, 80]], "unanswered": []}',
         b'{"kind": "health", "answered": 7, "unanswered": []}',
+        b'{"kind": "covered", "rule_key": ' + b"[" * 500 + b"]" * 500 + b', "port": 80}',
+        b'{"kind": "health", "answered": ' + b"[" * 500 + b"]" * 500 + b', "unanswered": []}',
         b"[" * 60_000,
         b'{"a":' * 10_000,
     ],
@@ -95,6 +97,11 @@ def test_events_before_the_first_health_report_or_after_the_second_are_refused()
         transcript(HEALTH, FINDING)
     with pytest.raises(ProtocolError):
         transcript(HEALTH, Done(), Done())
+
+
+def test_a_third_health_report_is_refused():
+    with pytest.raises(ProtocolError):
+        transcript(HEALTH, HEALTH)
 
 
 def test_too_many_findings_are_refused():
