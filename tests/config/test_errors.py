@@ -169,7 +169,7 @@ MISSING = [
     "/api/v1/nope/",
     "/api/v1/targets",
     "/api/v1/targets/41/",
-    f"/api/v1/targets/{uuid4()}/",
+    "/api/v1/targets/01234567-89ab-7def-8123-456789abcdef/",
     "/api/v1/",
     "/api/",
 ]
