@@ -96,11 +96,13 @@ def test_every_secret_in_the_databases_is_sealed_and_none_can_be_exchanged(acme,
         sealed = [getattr(row, "sealed_key", None) or row.sealed_password for row in rows]
         assert len(sealed) == (6 if installation.engine == "mysql" else 2)
         assert all(each.startswith("bh1.") for each in sealed)
-        for one, two in zip(rows[-2:], rows[-2:][::-1], strict=True):
-            if isinstance(one, TenantCredential):
-                one.sealed_password = two.sealed_password
-                with pytest.raises(SecretError):
-                    one.unseal_password()
+        for row in rows:
+            for foreign in (each for each in sealed if isinstance(row, TenantCredential)):
+                if foreign != row.sealed_password:
+                    with pytest.raises(SecretError):
+                        TenantCredential(
+                            tenant=row.tenant, account=row.account, version=row.version, sealed_password=foreign
+                        ).unseal_password()
 
 
 def test_a_process_that_serves_members_opens_nothing_of_the_fleets(acme, globex, installation):
@@ -215,10 +217,8 @@ def test_no_page_dump_or_representation_shows_a_secret_of_a_bound_tenant(acme, i
         shown.append(dump.getvalue())
         plain = [str(record.signing_keys[1]), str(settings.SECRET_KEY), repr(bytes(secrets._load("runtime")))]
         if installation.engine == "mysql":
-            plain += [
-                str(record.sealed_credentials["runtime"].unseal_password()),
-                str(settings.DATABASES["control"]["PASSWORD"]),
-            ]
+            plain.append(str(record.sealed_credentials["runtime"].unseal_password()))
+            plain.append(str(settings.DATABASES["control"]["PASSWORD"]))
     for text in shown:
         for secret in plain:
             assert secret not in text
@@ -231,14 +231,10 @@ def test_a_key_that_failed_shows_in_no_frame(keys):
     loaded = secrets._load("runtime")
     with pytest.raises(SecretError) as refusal:
         unseal(broken, **PLACE)
-    frames = []
-    traceback = refusal.value.__traceback__
+    frames, traceback = [], refusal.value.__traceback__.tb_next
     while traceback:
-        frames.append(
-            repr({n: v for n, v in traceback.tb_frame.f_locals.items() if n not in ("loaded", "frames", "keys")})
-        )
+        frames.append(repr(traceback.tb_frame.f_locals))
         traceback = traceback.tb_next
-    assert "data_key" in frames[-1]
     assert all(repr(bytes(loaded)) not in frame for frame in frames)
     assert "b'********'" in frames[-1]
 
