@@ -1,0 +1,312 @@
+"""The life of tenants: each change by one process, once, and nothing half done is served or left behind."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection, transaction
+
+from scans.models import ScanProfile
+from tenants import services
+from tenants.accounts.models import User
+from tenants.context import control_plane, tenant_context
+from tenants.exceptions import (
+    InvalidTransitionError,
+    ProvisioningError,
+    TenantExistsError,
+    TenantNotFoundError,
+    TenantSuspendedError,
+)
+from tenants.models import DatabaseServer, LifecycleEvent, RegistryRevision, Tenant, TenantCredential
+from tenants.registry import registry
+from tenants.services import create_tenant, find_tenant, for_each_tenant, resume_tenant, suspend_tenant
+from tests.scans.scanning import ROOT, environment, manage, start, wait_until
+
+
+def on_disk(installation):
+    """The databases and accounts that are there, by the names that tenants' have."""
+    if installation.engine == "sqlite":
+        return {path.name.split(".")[0] for path in (settings.BULKHEAD_HOME / "tenants").iterdir()}, set()
+    databases = {name for name in installation._database_names() if name.startswith("t_")}
+    accounts = {user for user, _ in installation._user_names() if user.startswith(("r1_", "m1_"))}
+    return databases, accounts
+
+
+def on_record():
+    with control_plane():
+        databases = {tenant.alias for tenant in Tenant.objects.all()}
+        return databases, set(TenantCredential.objects.values_list("user", flat=True))
+
+
+def state_in_list(slug):
+    out = io.StringIO()
+    call_command("list_tenants", "--json", stdout=out)
+    return next((row["state"] for row in json.loads(out.getvalue()) if row["slug"] == slug), None)
+
+
+def test_of_two_creations_at_once_one_wins_and_nothing_is_orphaned(acme, installation):
+    processes = [start("create_tenant", "initech") for _ in range(2)]
+    output = [process.communicate(timeout=60)[0] for process in processes]
+
+    assert sorted(process.returncode for process in processes) == [0, 1], output
+    [loser] = [text for text, process in zip(output, processes, strict=True) if process.returncode]
+    assert "exists already" in loser or "being changed by another process" in loser
+    assert on_disk(installation) == on_record()
+    with tenant_context("initech"):
+        assert User.objects.count() == 0
+
+
+def test_creations_of_different_slugs_at_once_all_succeed(acme, installation):
+    processes = [start("create_tenant", slug) for slug in ("initech", "hooli")]
+    output = [process.communicate(timeout=60)[0] for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0], output
+    assert on_disk(installation) == on_record()
+
+
+def test_a_slug_that_is_being_changed_is_refused_at_once_and_another_is_not(acme):
+    """Long names, which a lock's name of 64 characters could not hold apart."""
+    entered, leave = threading.Event(), threading.Event()
+    one, other = "a" * 31 + "b", "a" * 31 + "c"
+
+    def hold():
+        with control_plane(), services._exclusive(one):
+            entered.set()
+            leave.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert entered.wait(30)
+        with pytest.raises(TenantExistsError, match="another process"):
+            create_tenant(slug=one)
+        assert create_tenant(slug=other).state == "active"
+    finally:
+        leave.set()
+        thread.join()
+
+
+KILLS = [
+    ("registered", "before", None),
+    ("registered", "after", "provisioning"),
+    ("database made", "after", "provisioning"),
+    ("migrated", "after", "provisioning"),
+    ("active", "before", "provisioning"),
+]
+
+
+@pytest.mark.parametrize(("step", "when", "state"), KILLS)
+def test_a_creation_killed_at_any_step_serves_nobody_and_is_completed_by_the_same_command(
+    acme, installation, step, when, state
+):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.tenants.killing_creation", "initech", step, when],
+        cwd=ROOT,
+        env=environment(),
+        timeout=60,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert state_in_list("initech") == state
+    with pytest.raises(TenantNotFoundError), tenant_context("initech"):
+        pass
+    assert services.served_slugs() == ["acme", "globex"]
+
+    with control_plane():  # as manage.py does
+        call_command("create_tenant", "initech", stdout=io.StringIO())
+
+    with tenant_context("initech"):
+        User.objects.create_user("first", "correct horse battery staple")
+    assert on_disk(installation) == on_record()
+
+
+def test_a_creation_that_fails_says_why_and_succeeds_once_that_is_mended(acme, installation, monkeypatch):
+    def fail():
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(ProvisioningError, match="No space left"):
+        patch.setattr(services, "migrate_bound_database", fail)
+        create_tenant(slug="initech")
+    with control_plane():
+        assert list(LifecycleEvent.objects.filter(tenant__slug="initech").values_list("step", flat=True)) == [
+            "registered",
+            "database made",
+            "failed",
+        ]
+
+    assert create_tenant(slug="initech").state == "active"
+    assert on_disk(installation) == on_record()
+
+
+MOVES = {
+    (Tenant.State.PROVISIONING, suspend_tenant),
+    (Tenant.State.PROVISIONING, resume_tenant),
+    (Tenant.State.ACTIVE, resume_tenant),
+    (Tenant.State.SUSPENDED, suspend_tenant),
+    (Tenant.State.MAINTENANCE, suspend_tenant),
+    (Tenant.State.MAINTENANCE, resume_tenant),
+    (Tenant.State.DELETING, resume_tenant),
+    (Tenant.State.DELETED, resume_tenant),
+}
+
+
+@pytest.mark.parametrize(("state", "move"), sorted(MOVES, key=str), ids=lambda value: getattr(value, "__name__", value))
+def test_a_state_that_does_not_lead_there_is_left_as_it_is(acme, state, move):
+    with control_plane(), transaction.atomic():
+        RegistryRevision.publish([acme], state=state)
+    before = journal()
+
+    with pytest.raises(InvalidTransitionError, match=f"is {state}"):
+        move(slug="acme")
+
+    with control_plane():
+        assert find_tenant("acme").state == state
+    assert journal() == before
+
+
+def journal():
+    with control_plane():
+        return list(LifecycleEvent.objects.values_list("tenant__slug", "action", "step"))
+
+
+def test_of_many_that_suspend_at_once_one_does_it(acme):
+    errors, barrier = [], threading.Barrier(4)
+
+    def suspend():
+        from tenants.connections import close_tenant_connections
+
+        barrier.wait()
+        try:
+            suspend_tenant(slug="acme")
+        except InvalidTransitionError as error:
+            errors.append(error)
+        finally:
+            close_tenant_connections()
+
+    threads = [threading.Thread(target=suspend) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(errors) == 3 and journal().count(("acme", "suspend", "suspended")) == 1
+
+
+def is_served(slug):
+    try:
+        with tenant_context(slug):
+            return True
+    except (TenantSuspendedError, TenantNotFoundError):
+        return False
+
+
+def test_what_another_process_changes_takes_effect_here_within_two_seconds(acme):
+    changes = [
+        (["suspend_tenant", "acme"], "acme", False),
+        (["resume_tenant", "acme"], "acme", True),
+        (["create_tenant", "initech"], "initech", True),
+    ]
+    for argv, slug, served in changes:
+        assert is_served(slug) is not served
+        manage(*argv)
+        changed_at = time.monotonic()
+
+        wait_until(lambda slug=slug, served=served: is_served(slug) is served, 5)
+
+        assert time.monotonic() - changed_at < 2
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_each_tenant_once_with_its_own_data_and_one_failure_stopping_nobody(acme, globex, parallel):
+    create_tenant(slug="initech")
+    for slug in ("acme", "globex", "initech"):
+        with tenant_context(slug):
+            ScanProfile.objects.create(name=f"of {slug}", engines={"ports": {}})
+    suspend_tenant(slug="initech")
+
+    def names():
+        found = list(ScanProfile.objects.filter(name__startswith="of ").values_list("name", flat=True))
+        if found == ["of globex"]:
+            raise ValueError("broken")
+        return found
+
+    outcomes = {outcome.slug: outcome for outcome in for_each_tenant(names, parallel=parallel)}
+
+    assert (outcomes["acme"].value, outcomes["initech"].value) == (["of acme"], ["of initech"])
+    assert outcomes["globex"].value is None and str(outcomes["globex"].error) == "broken"
+    assert {outcome.seconds >= 0 for outcome in outcomes.values()} == {True}
+
+
+def test_in_parallel_the_first_that_is_done_comes_first(acme, globex):
+    from tenants.context import current_tenant
+
+    globex_is_done = threading.Event()
+
+    def work():
+        if current_tenant().slug == "acme":
+            return globex_is_done.wait(10)
+        return True
+
+    outcomes = for_each_tenant(work, parallel=2)
+    first = next(outcomes)
+    globex_is_done.set()
+
+    assert [first.slug, next(outcomes).slug] == ["globex", "acme"]
+
+
+def secrets_of(slug):
+    with control_plane():
+        tenant = find_tenant(slug)
+        passwords = [str(credential.unseal_password()) for credential in tenant.credentials.all()]
+        return [*passwords, *(str(key) for key in registry.get(slug).signing_keys.values())]
+
+
+def dump_of_control():
+    with control_plane(), connection.cursor() as cursor:
+        rows = []
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
+            rows += cursor.fetchall()
+        return repr(rows)
+
+
+def test_no_secret_stands_in_the_control_database(acme, globex, installation):
+    canaries = [*secrets_of("acme"), *secrets_of("globex")]
+    if installation.engine == "mysql":
+        canaries.append(installation.server.password)
+    assert len(canaries) == (7 if installation.engine == "mysql" else 2)
+
+    dump = dump_of_control()
+    if installation.engine == "sqlite":
+        dump += repr([path.read_bytes() for path in settings.BULKHEAD_HOME.glob("control.sqlite3*")])
+
+    assert acme.slug in dump  # it is a dump
+    assert [canary for canary in canaries if canary in dump or canary.encode().hex() in dump] == []
+
+
+def test_a_failure_tells_no_password(installation, monkeypatch):
+    with control_plane():
+        server = DatabaseServer.objects.get()
+    if server.engine == "sqlite":
+        monkeypatch.setattr("tenants.provisioning.sqlite.create_database", _refuse)
+    else:
+        monkeypatch.setattr("tenants.provisioning.mysql.create_account", _refuse)
+
+    with pytest.raises(ProvisioningError) as caught:
+        create_tenant(slug="initech")
+
+    texts = str(caught.value) + repr(journal()) + dump_of_control()
+    assert [secret for secret in secrets_of("initech") if secret in texts] == []
+
+
+def _refuse(*args):
+    raise OSError("refused")
