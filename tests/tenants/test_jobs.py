@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import signal
+import tracemalloc
 import zlib
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from scans.models import Scan, ScanCounter, ScanProfile, Target, TaskQueue
 from tenants import secrets
 from tenants.context import control_plane, current_tenant, tenant_context
 from tenants.exceptions import ForgedJobError, NoTenantError, WrongTenantError
-from tenants.jobs import FAILURES_ARE_KEPT_SECONDS, TenantJob, TenantQueue, TenantWorker
+from tenants.jobs import FAILURES_ARE_KEPT_SECONDS, MAX_BYTES, TenantJob, TenantQueue, TenantWorker
 from tenants.planes import current
 from tenants.services import suspend_tenant
 from tests.scans.scanning import manage
@@ -196,6 +197,7 @@ FORGERIES = {
     "another id": replay,
     "another queue": put(origin="other"),
     "made for another queue": move_from_other_queue,
+    "made for another queue, and says otherwise": lambda job: (move_from_other_queue(job), put(origin="default")(job)),
     "a queue that is no UTF-8": put(origin=b"\xff"),
     "an unknown status": put(status="nonsense"),
     "a date that is none": put(created_at="yesterday"),
@@ -294,6 +296,18 @@ def test_a_job_that_was_changed_after_it_failed_is_not_run_by_maintenance(
     work(TenantWorker)
 
     assert failed(broker) == {job.id} and not (tmp_path / "marker").exists()
+
+
+def test_a_decompression_bomb_is_never_unpacked(broker):
+    bomb = zlib.compress(b" " * 50_000_000)
+    assert len(bomb) < MAX_BYTES
+    tracemalloc.start()
+
+    TenantJob("bomb", connection=broker).restore({b"data": bomb})
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4_000_000
 
 
 REFUSED = {
