@@ -68,7 +68,6 @@ class TenantJob(Job):
         if meta.get("tenant", record.snapshot.id.hex) != record.snapshot.id.hex:
             raise WrongTenantError(f"A job for another tenant was made inside {record.snapshot.slug!r}.")
         _require_no_options(options)
-        options |= {"result_ttl": 0, "failure_ttl": FAILURES_ARE_KEPT_SECONDS}
         job = super().create(func, *args, **options)
         if refusal := _refuse_data(job.data):
             raise ForgedJobError(refusal)

@@ -279,13 +279,14 @@ def test_reconsidering_wakes_nobody_for_nothing_and_touches_no_running_scan(alic
     assert wakeup.wait_for_work(0) == []
 
 
-def test_a_suspended_tenant_is_passed_over_until_it_is_resumed(alice, mallory, queue):
+def test_a_suspended_tenant_is_passed_over_until_it_is_resumed(alice, mallory, queue, caplog):
     ask("acme", alice)
     ask("globex", mallory)
     suspend_tenant(slug="acme")
     sweep()
     run_round(["acme"])
     assert queue.job_ids == list(tasks("globex"))
+    assert "acme is passed over: Tenant 'acme' is suspended." in caplog.text and "Traceback" not in caplog.text
 
     resume_tenant(slug="acme")
     sweep()

@@ -419,9 +419,13 @@ def test_results_are_not_kept_and_failures_for_a_week(acme, broker, with_note, h
 def test_a_job_starts_unbound_with_no_connection_and_leaves_none(
     acme, broker, with_note, handlers, tmp_path, worker_class
 ):
-    seen = tmp_path / "seen"
+    seen, bound_in_parent = tmp_path / "seen", []
 
     class Looking(worker_class):
+        def execute_job(self, job, queue):
+            bound_in_parent.append(current())
+            super().execute_job(job, queue)
+
         def perform_job(self, job, queue):
             seen.write_text(f"{os.getpid()} {current()} {connections.all()}")
             return super().perform_job(job, queue)
@@ -433,7 +437,7 @@ def test_a_job_starts_unbound_with_no_connection_and_leaves_none(
         with control_plane():  # as manage.py does
             work(Looking)
         pid, what = seen.read_text().split(" ", 1)
-        assert int(pid) != os.getpid() and what == "None []"
+        assert int(pid) != os.getpid() and what == "None []" and bound_in_parent == [None]
     else:
         work(Looking)
 
