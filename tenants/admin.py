@@ -31,7 +31,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
 class LifecycleEventInline(admin.TabularInline):
     model = LifecycleEvent
-    fields = readonly_fields = ["at", "action", "step", "detail"]
+    fields = ["at", "action", "step", "detail"]
+    readonly_fields = ("at", "action", "step", "detail")
     extra = 0
     can_delete = False
 

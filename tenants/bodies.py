@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from django.http import HttpResponseBase
 
@@ -35,7 +36,7 @@ class _Origin:
             return act()
 
 
-def keep_bound(response: HttpResponseBase, bound: Bound) -> HttpResponseBase:
+def keep_bound(response: Any, bound: Bound) -> HttpResponseBase:
     origin = _Origin(bound, request_id.get())
     response._resource_closers = [partial(origin.run, closer) for closer in response._resource_closers]
     if response.streaming:

@@ -100,6 +100,10 @@ VIEWS = [
 ]
 urlpatterns = [
     *VIEWS,
-    *(path(f"{prefix}{view.pattern}", view.callback) for prefix in ("api/v1/", "operator/") for view in VIEWS),
+    *(
+        path(f"{prefix}{view.pattern}", view.callback)
+        for prefix in ("api/v1/", "operator/", "readyz/")
+        for view in VIEWS
+    ),
     *config.urls.urlpatterns,
 ]

@@ -1,11 +1,13 @@
 """Every request in its own plane, and nothing of it left behind."""
 
 import asyncio
+import io
 from urllib.parse import unquote_to_bytes
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.test import AsyncClient, Client
+from django.core.handlers.wsgi import WSGIHandler
+from django.test import AsyncClient, Client, RequestFactory
 from django.urls import get_script_prefix, get_urlconf
 
 from scans.models import ScanProfile
@@ -28,6 +30,7 @@ PLANES = {
     "/t/acme/where/": "tenant 'acme'",
     "/t/globex/where/": "tenant 'globex'",
     "/t/nobody/where/": "nothing",
+    "/readyz/where/": "nothing",
 }
 
 
@@ -63,7 +66,7 @@ def test_a_path_says_which_plane_its_view_is_bound_to(views, client, path, plane
     answer = client.get(path.replace("where", kind))
 
     assert answer.json()["bound"] == plane
-    assert answer.json()["here"] == ("/where/" if not path.startswith("/t/") else path)
+    assert answer.json()["here"] == (path if path.startswith("/t/") else "/where/")
 
 
 @pytest.mark.parametrize(("path", "plane"), PLANES.items())
@@ -102,6 +105,15 @@ def test_the_binding_is_released_when_the_process_is_told_to_exit(views, client)
         client.post("/api/v1/exit/")
 
     assert current() is None
+
+
+def test_a_workspace_leaves_no_prefix_and_no_urls_behind_when_nobody_closes_its_answer(installation, settings):
+    environ = RequestFactory()._base_environ(PATH_INFO="/t/acme/login/", **{"wsgi.input": io.BytesIO()})
+    try:
+        answer = WSGIHandler()(environ, lambda status, headers: None)
+        assert (get_script_prefix(), get_urlconf()) == ("/", settings.ROOT_URLCONF)
+    finally:
+        answer.close()
 
 
 def test_a_request_begins_unbound_in_a_thread_that_was_left_bound(views, client):
@@ -179,7 +191,7 @@ ODD_PATHS = ["/t", "/t/", "/t//", "/t///", "//", "//t/acme/", "/t/acme//", "/t/a
     "/t/\uff41cme/where/", "/t/" + "a" * 3000 + "/", "/t/admin/where/", "/t/operator/where/", "/t/-a/where/",
     "/t/a/where/",
     "/T/acme/where/", "/operator", "/OPERATOR/where/", "/operator%2fwhere/", "/operator/%00", "//operator/where/",
-    "/readyz/", "/readyzx", "/readyz/where/", "/api/v1", "/api/v1//where/", "/api/v1/%00", "/api//v1/where/",
+    "/readyz/", "/readyzx", "/api/v1", "/api/v1//where/", "/api/v1/%00", "/api//v1/where/",
     "/api/v1/token", "/api/v1/token/where/", "/%ff", "/t/%ff%fe/", "/\\t/acme/"]  # fmt: skip
 MAY_BE_BOUND = {
     "/t/acme%2Fwhere": None,  # servers decode %2F before Django sees it

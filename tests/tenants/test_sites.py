@@ -6,8 +6,10 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
-from django.test import Client
+from django.test import Client, RequestFactory
 
+from tenants.accounts.admin import workspace_site
+from tenants.admin import operator_site
 from tenants.context import control_plane, tenant_context
 from tests.installation import PASSWORD
 from tests.tenants.browsing import COOKIES, SITES, Links, form, is_in, log_in
@@ -68,6 +70,27 @@ def test_a_session_opens_its_own_site_only_under_whatever_name_it_is_sent(browse
         thief.cookies[name] = key
 
     assert is_in(thief, other) == (site == other)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_a_session_sent_under_djangos_own_name_opens_nothing(browser, site):
+    log_in(browser, site)
+    thief = Client()
+    thief.cookies["sessionid"] = browser.cookies[f"sessionid_{COOKIES[site]}"].value
+
+    assert not is_in(thief, site)
+
+
+def test_a_site_serves_nobody_where_another_plane_is_bound(alice):
+    request = RequestFactory().get("/")
+    request.user = alice
+
+    with tenant_context("acme"):
+        in_tenant = workspace_site.has_permission(request), operator_site.has_permission(request)
+    with control_plane():
+        in_control = workspace_site.has_permission(request), operator_site.has_permission(request)
+
+    assert (in_tenant, in_control) == ((True, False), (False, True))
 
 
 def test_a_session_is_a_row_of_its_own_plane(alice_browser):

@@ -6,9 +6,9 @@ import pytest
 from rest_framework.test import APIClient
 
 from tenants.context import control_plane, tenant_context
-from tenants.exceptions import NoTenantError, WrongTenantError
+from tenants.exceptions import InvalidTokenError, NoTenantError, WrongTenantError
 from tenants.models import TenantKey
-from tenants.tokens import TenantAccessToken
+from tenants.tokens import TenantAccessToken, _decoded
 from tests.tenants.forge import HOSTILE, Forge
 from tests.tenants.states import set_state
 
@@ -35,6 +35,13 @@ def test_a_hostile_token_is_refused_like_any_other(forge, make):
     assert (answer.status_code, answer.json()) == (401, UNAUTHORISED)
     assert answer["WWW-Authenticate"] == "Bearer"
     assert me(forge.genuine).status_code == 200
+
+
+@pytest.mark.parametrize("segment", ["A", "AA=", "AB", "AAB", "AAAAA", "AA\n", "AA==", "A A", "AA+/"])
+def test_a_segment_has_one_spelling(segment):
+    with pytest.raises(InvalidTokenError):
+        _decoded(segment)
+    assert (_decoded("AA"), _decoded("AAA"), _decoded("-_-_")) == (b"\0", b"\0\0", b"\xfb\xff\xbf")
 
 
 def test_what_the_forge_signs_unchanged_is_accepted(forge):
