@@ -36,7 +36,7 @@ def wait_for_work(seconds: float) -> list[UUID]:
         first = redis.bzpopmin(KEY, timeout=seconds) if seconds else None
         if seconds and first is None:
             return []
-        members = [*(first[1:2] if first else []), *(member for member, _ in redis.zpopmin(KEY, 1000))]
+        members = [*(first[1:2] if first else []), *(entry[0] for entry in redis.zpopmin(KEY, 1000))]
     except (RedisError, OSError) as error:
         logger.warning("Redis does not answer; sweeping instead: %s", error)
         time.sleep(min(seconds, 1.0))

@@ -37,6 +37,7 @@ from tenants.models import (
     TenantKey,
     validate_slug,
 )
+from tenants.planes import Account
 from tenants.provisioning import PROVISIONERS
 from tenants.provisioning.sqlite import create_file
 from tenants.secrets import make_keys, seal
@@ -143,7 +144,7 @@ def served_slugs() -> list[str]:
 
 
 def for_each_tenant(
-    fn: Callable[[], Any], parallel: int = 1, slugs: list[str] | None = None, account: str = "runtime"
+    fn: Callable[[], Any], parallel: int = 1, slugs: list[str] | None = None, account: Account = "runtime"
 ) -> Iterator[Outcome]:
     """
     ``fn()`` once inside each tenant; outcomes as they come, an error as data. One tenant's failure stops nobody.
@@ -162,10 +163,9 @@ def for_each_tenant(
         return Outcome(slug, time.monotonic() - started_at, value)
 
     def one_and_close(slug: str) -> Outcome:
-        try:
-            return one(slug)
-        finally:
-            close_tenant_connections()  # the thread ends without saying good-bye to them
+        outcome = one(slug)
+        close_tenant_connections()  # the thread ends without saying good-bye to them
+        return outcome
 
     slugs = served_slugs() if slugs is None else slugs
     if parallel == 1:
@@ -278,8 +278,7 @@ def _exclusive(slug: str) -> Iterator[None]:
     """One life-cycle change of a tenant at a time. The lock ends with its process: a killed one blocks nobody."""
     busy = TenantExistsError(f"Tenant {slug!r} is being changed by another process at this moment.")
     if connection.vendor == "mysql":
-        # Names of locks are the server's, of any length here and of 64 characters there.
-        whole = f"{connection.settings_dict['NAME']}:{slug}"
+        whole = f"{connection.settings_dict['NAME']}:{slug}"  # a lock's name is the server's, and has 64 characters
         name = f"bulkhead:{hashlib.sha256(whole.encode()).hexdigest()[:40]}"
         with connection.cursor() as cursor:
             cursor.execute("SELECT GET_LOCK(%s, 0)", [name])

@@ -63,7 +63,7 @@ def create_account(alias: str, credential) -> None:
     """An account with its limits and one grant. One of that name is dropped first: it may have another password."""
     account, user = credential.account, credential.user
     limits = f"MAX_USER_CONNECTIONS {MAX_CONNECTIONS[account]}"
-    if connection.mysql_is_mariadb:
+    if connection.mysql_is_mariadb:  # type: ignore[attr-defined]
         limits += f" MAX_STATEMENT_TIME {MAX_STATEMENT_SECONDS[account]}"
     # In a grant `_` and `%` are wildcards: unescaped, t_1 would open tX1 too.
     pattern = alias.replace("\\", "\\\\").replace("_", r"\_").replace("%", r"\%")
