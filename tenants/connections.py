@@ -17,8 +17,8 @@ from functools import cache
 from typing import Any
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, ConnectionHandler, connections
-from django.db.utils import load_backend
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.utils import ConnectionHandler, load_backend
 
 from tenants.exceptions import WrongTenantError
 from tenants.planes import Bound, Plane, _bound, current, is_in_event_loop, real_alias, require_bound
@@ -126,7 +126,9 @@ class PlaneConnections(ConnectionHandler):
 def _unbound_class(engine: str):
     """A dialect without a database: answers what SQL looks like, and refuses whatever needs a connection."""
 
-    class Unbound(load_backend(engine).DatabaseWrapper):
+    dialect: Any = load_backend(engine).DatabaseWrapper
+
+    class Unbound(dialect):
         def _refuse(self, *args, **kwargs):
             require_bound()
             raise WrongTenantError("This connection was taken where nothing was bound: take it inside the binding.")
@@ -225,5 +227,5 @@ def _after_fork_in_child() -> None:
         wrapper.retired = True
         wrapper.connection = None
     _fork_lock.release()
-    _thread.__init__()
+    _thread.live, _thread.unbound = _Live(), {}
     _bound.set(None)

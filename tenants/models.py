@@ -15,8 +15,33 @@ from tenants.secrets import KeyName, Secret, unseal
 
 SLUG = re.compile(r"[a-z](?:[a-z0-9]|-(?=[a-z0-9])){1,31}")  # ASCII only: collations equate what looks alike
 RESERVED_SLUGS = frozenset(
-    "admin api bulkhead control default docs healthz localhost login logout metrics mysql operator performance-schema "
-    "readyz schema static support sys system tenant tenants test token www".split()
+    [
+        "admin",
+        "api",
+        "bulkhead",
+        "control",
+        "default",
+        "docs",
+        "healthz",
+        "localhost",
+        "login",
+        "logout",
+        "metrics",
+        "mysql",
+        "operator",
+        "performance-schema",
+        "readyz",
+        "schema",
+        "static",
+        "support",
+        "sys",
+        "system",
+        "tenant",
+        "tenants",
+        "test",
+        "token",
+        "www",
+    ]
 )
 
 
@@ -143,7 +168,9 @@ class TenantCredential(models.Model):
     SEALED_UNDER: ClassVar[dict[str, KeyName]] = {Account.RUNTIME: "runtime", Account.MIGRATION: "fleet"}
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["tenant", "account", "version"], name="one_credential_a_version")]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "account", "version"], name="one_credential_a_version")
+        ]
 
     def unseal_password(self) -> Secret:
         """Raises ``SecretError``, also in processes that do not load the key it is sealed under."""

@@ -1,6 +1,7 @@
 """What the planes need of Django's ORM and migrations, put in place once at start-up, each with its reason."""
 
 from functools import wraps
+from typing import Any, cast
 
 import django.contrib.auth.management as auth_management
 import django.contrib.contenttypes.management as contenttypes_management
@@ -79,14 +80,15 @@ def _of_own_plane(create):
 
 
 def install() -> None:
-    ModelState.db = _StateDatabase()
+    state, manager, loader = cast(Any, ModelState), cast(Any, BaseManager), cast(Any, MigrationLoader)
+    state.db = _StateDatabase()
     for name in ("save_base", "delete", "refresh_from_db"):
         setattr(Model, name, _of_own_database(getattr(Model, name)))
-    MigrationLoader.load_disk = _load_own_plane(MigrationLoader.load_disk)
+    loader.load_disk = _load_own_plane(loader.load_disk)
     # Caches are keyed by it: under "default", or through a manager kept from one tenant, the next was served that
     # one's content types.
-    manager_db = BaseManager.db.fget
-    BaseManager.db = property(lambda self: real_alias(manager_db(self)))
+    manager_db = manager.db.fget
+    manager.db = property(lambda self: real_alias(manager_db(self)))
     # Before the AppConfigs of these two connect them to post_migrate.
     contenttypes_management.create_contenttypes = _of_own_plane(contenttypes_management.create_contenttypes)
     auth_management.create_permissions = _of_own_plane(auth_management.create_permissions)

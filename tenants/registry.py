@@ -41,7 +41,7 @@ class TenantRecord:
     snapshot: TenantSnapshot
     alias: str
     server: Server
-    sealed_credentials: dict[Account, Any]
+    sealed_credentials: dict[str, Any]
     sealed_keys: dict[int, str]
 
     @cached_property
@@ -63,6 +63,9 @@ class TenantRecord:
 
 class Registry:
     def __init__(self):
+        self.start_over()
+
+    def start_over(self) -> None:
         self._lock = threading.Lock()
         self._polling = threading.Lock()
         self.clear()
@@ -105,10 +108,10 @@ class Registry:
     def _cached(self, key: UUID | str) -> TenantRecord | None:
         with self._lock:
             tenant_id = self._ids.get(key) if isinstance(key, str) else key
-            record = self._records.get(tenant_id)
-            if record is not None:
-                self._records.move_to_end(tenant_id)
-            return record
+            if tenant_id is None or tenant_id not in self._records:
+                return None
+            self._records.move_to_end(tenant_id)
+            return self._records[tenant_id]
 
     def _poll(self) -> None:
         """One thread asks; the others go on with what is known, unless that is too old."""
@@ -203,4 +206,4 @@ def _committed_control() -> Iterator[None]:
 
 
 registry = Registry()
-os.register_at_fork(after_in_child=registry.__init__)  # another thread of the parent may have held its locks
+os.register_at_fork(after_in_child=registry.start_over)  # another thread of the parent may have held its locks

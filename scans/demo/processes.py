@@ -96,7 +96,9 @@ class Processes:
     def require_alive(self) -> None:
         for process in self._running:
             if process.poll() is not None:
-                raise CommandError(f"{process.args} ended with exit code {process.returncode}; see {self.home}/*.log.")
+                raise CommandError(
+                    f"{process.args!r} ended with exit code {process.returncode}; see {self.home}/*.log."
+                )
 
     def stop(self) -> None:
         """TERM to all, the last started first; KILL to whatever is left."""

@@ -2,15 +2,15 @@
 
 import django.db.models.deletion
 import django.db.models.functions.datetime
-import scans.models
-import tenants.models
 import uuid_utils.compat
 from django.conf import settings
 from django.db import migrations, models
 
+import scans.models
+import tenants.models
+
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -19,173 +19,341 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Finding',
+            name="Finding",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('fingerprint', tenants.models.IdentifierField(max_length=64, unique=True)),
-                ('rule_key', tenants.models.IdentifierField(max_length=100)),
-                ('title', models.CharField(max_length=200)),
-                ('severity', models.CharField(choices=[('info', 'info'), ('low', 'low'), ('medium', 'medium'), ('high', 'high'), ('critical', 'critical')], max_length=8)),
-                ('cwe', models.PositiveIntegerField(blank=True, null=True)),
-                ('scheme', models.CharField(blank=True, max_length=16)),
-                ('host', models.CharField(max_length=253)),
-                ('port', models.PositiveIntegerField()),
-                ('method', models.CharField(blank=True, max_length=16)),
-                ('path', models.TextField(blank=True)),
-                ('parameter', models.CharField(blank=True, max_length=120)),
-                ('place', models.CharField(blank=True, max_length=120)),
-                ('remediation', models.TextField(blank=True)),
-                ('confidence', models.CharField(blank=True, max_length=12)),
-                ('state', models.CharField(choices=[('open', 'Open'), ('fixed', 'Fixed')], default='open', max_length=8)),
-                ('version', models.PositiveIntegerField(default=1)),
-                ('first_seen_at', models.DateTimeField(auto_now_add=True)),
-                ('last_seen_at', models.DateTimeField()),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("fingerprint", tenants.models.IdentifierField(max_length=64, unique=True)),
+                ("rule_key", tenants.models.IdentifierField(max_length=100)),
+                ("title", models.CharField(max_length=200)),
+                (
+                    "severity",
+                    models.CharField(
+                        choices=[
+                            ("info", "info"),
+                            ("low", "low"),
+                            ("medium", "medium"),
+                            ("high", "high"),
+                            ("critical", "critical"),
+                        ],
+                        max_length=8,
+                    ),
+                ),
+                ("cwe", models.PositiveIntegerField(blank=True, null=True)),
+                ("scheme", models.CharField(blank=True, max_length=16)),
+                ("host", models.CharField(max_length=253)),
+                ("port", models.PositiveIntegerField()),
+                ("method", models.CharField(blank=True, max_length=16)),
+                ("path", models.TextField(blank=True)),
+                ("parameter", models.CharField(blank=True, max_length=120)),
+                ("place", models.CharField(blank=True, max_length=120)),
+                ("remediation", models.TextField(blank=True)),
+                ("confidence", models.CharField(blank=True, max_length=12)),
+                (
+                    "state",
+                    models.CharField(choices=[("open", "Open"), ("fixed", "Fixed")], default="open", max_length=8),
+                ),
+                ("version", models.PositiveIntegerField(default=1)),
+                ("first_seen_at", models.DateTimeField(auto_now_add=True)),
+                ("last_seen_at", models.DateTimeField()),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='ScanCounter',
+            name="ScanCounter",
             fields=[
-                ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ('number', models.PositiveBigIntegerField(default=0)),
+                ("id", models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
+                ("number", models.PositiveBigIntegerField(default=0)),
             ],
         ),
         migrations.CreateModel(
-            name='ScanProfile',
+            name="ScanProfile",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('name', tenants.models.IdentifierField(max_length=64, unique=True)),
-                ('engines', models.JSONField(help_text='{"http": {}, "tls": {}}', validators=[scans.models._validate_engines])),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("name", tenants.models.IdentifierField(max_length=64, unique=True)),
+                (
+                    "engines",
+                    models.JSONField(help_text='{"http": {}, "tls": {}}', validators=[scans.models._validate_engines]),
+                ),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='Scan',
+            name="Scan",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('number', models.PositiveBigIntegerField(help_text='counted per tenant, shown to people', unique=True)),
-                ('state', models.CharField(choices=[('queued', 'Queued'), ('blocked', 'Blocked'), ('dispatched', 'Dispatched'), ('running', 'Running'), ('succeeded', 'Succeeded'), ('partial', 'Partial'), ('failed', 'Failed')], default='queued', max_length=12)),
-                ('reason', models.CharField(blank=True, help_text='code: why it is blocked, partial or failed', max_length=40)),
-                ('progress', models.PositiveSmallIntegerField(default=0, help_text='per cent')),
-                ('message', models.CharField(blank=True, help_text='what it is doing', max_length=200)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('started_at', models.DateTimeField(blank=True, null=True)),
-                ('ended_at', models.DateTimeField(blank=True, null=True)),
-                ('created_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('profile', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='scans', to='scans.scanprofile')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                (
+                    "number",
+                    models.PositiveBigIntegerField(help_text="counted per tenant, shown to people", unique=True),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Queued"),
+                            ("blocked", "Blocked"),
+                            ("dispatched", "Dispatched"),
+                            ("running", "Running"),
+                            ("succeeded", "Succeeded"),
+                            ("partial", "Partial"),
+                            ("failed", "Failed"),
+                        ],
+                        default="queued",
+                        max_length=12,
+                    ),
+                ),
+                (
+                    "reason",
+                    models.CharField(blank=True, help_text="code: why it is blocked, partial or failed", max_length=40),
+                ),
+                ("progress", models.PositiveSmallIntegerField(default=0, help_text="per cent")),
+                ("message", models.CharField(blank=True, help_text="what it is doing", max_length=200)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("started_at", models.DateTimeField(blank=True, null=True)),
+                ("ended_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
+                (
+                    "profile",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="scans", to="scans.scanprofile"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-number'],
+                "ordering": ["-number"],
             },
         ),
         migrations.CreateModel(
-            name='ScanRun',
+            name="ScanRun",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('engine', models.CharField(max_length=16)),
-                ('fence', models.PositiveIntegerField(help_text='the lease that ran it')),
-                ('version', models.CharField(blank=True, max_length=80)),
-                ('argv', models.JSONField(default=list)),
-                ('outcome', models.CharField(blank=True, help_text='empty while it runs, or when its worker died', max_length=16)),
-                ('exit_code', models.IntegerField(blank=True, null=True)),
-                ('coverage', models.JSONField(default=list, help_text='[rule, port]: tested completely')),
-                ('not_covered', models.JSONField(default=list, help_text='[rule, port, reason]')),
-                ('is_healthy', models.BooleanField(default=False, help_text='the target answered as well after as before')),
-                ('error', models.TextField(blank=True)),
-                ('started_at', models.DateTimeField(auto_now_add=True)),
-                ('ended_at', models.DateTimeField(blank=True, null=True)),
-                ('scan', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='runs', to='scans.scan')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("engine", models.CharField(max_length=16)),
+                ("fence", models.PositiveIntegerField(help_text="the lease that ran it")),
+                ("version", models.CharField(blank=True, max_length=80)),
+                ("argv", models.JSONField(default=list)),
+                (
+                    "outcome",
+                    models.CharField(
+                        blank=True, help_text="empty while it runs, or when its worker died", max_length=16
+                    ),
+                ),
+                ("exit_code", models.IntegerField(blank=True, null=True)),
+                ("coverage", models.JSONField(default=list, help_text="[rule, port]: tested completely")),
+                ("not_covered", models.JSONField(default=list, help_text="[rule, port, reason]")),
+                (
+                    "is_healthy",
+                    models.BooleanField(default=False, help_text="the target answered as well after as before"),
+                ),
+                ("error", models.TextField(blank=True)),
+                ("started_at", models.DateTimeField(auto_now_add=True)),
+                ("ended_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "scan",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="runs", to="scans.scan"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
+                "ordering": ["id"],
             },
         ),
         migrations.CreateModel(
-            name='Occurrence',
+            name="Occurrence",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('evidence', models.TextField(blank=True)),
-                ('seen_at', models.DateTimeField(auto_now_add=True)),
-                ('finding', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='occurrences', to='scans.finding')),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='occurrences', to='scans.scanrun')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("evidence", models.TextField(blank=True)),
+                ("seen_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "finding",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="occurrences", to="scans.finding"
+                    ),
+                ),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="occurrences", to="scans.scanrun"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='Target',
+            name="Target",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=120)),
-                ('host', tenants.models.IdentifierField(help_text='a name or an address, no URL', max_length=253, validators=[scans.models._validate_host])),
-                ('ports', models.JSONField(help_text='the only ports that a scan touches', validators=[scans.models._validate_ports])),
-                ('ca_pem', models.TextField(blank=True, help_text='certificates of an authority to trust here', max_length=20000)),
-                ('is_active', models.BooleanField(default=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('created_by', models.ForeignKey(editable=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("name", models.CharField(max_length=120)),
+                (
+                    "host",
+                    tenants.models.IdentifierField(
+                        help_text="a name or an address, no URL",
+                        max_length=253,
+                        validators=[scans.models._validate_host],
+                    ),
+                ),
+                (
+                    "ports",
+                    models.JSONField(
+                        help_text="the only ports that a scan touches", validators=[scans.models._validate_ports]
+                    ),
+                ),
+                (
+                    "ca_pem",
+                    models.TextField(
+                        blank=True, help_text="certificates of an authority to trust here", max_length=20000
+                    ),
+                ),
+                ("is_active", models.BooleanField(default=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        editable=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.AddField(
-            model_name='scan',
-            name='target',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='scans', to='scans.target'),
+            model_name="scan",
+            name="target",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="scans", to="scans.target"
+            ),
         ),
         migrations.AddField(
-            model_name='finding',
-            name='target',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='findings', to='scans.target'),
+            model_name="finding",
+            name="target",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="findings", to="scans.target"
+            ),
         ),
         migrations.CreateModel(
-            name='Authorization',
+            name="Authorization",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('method', models.CharField(choices=[('statement', 'Statement')], default='statement', max_length=12)),
-                ('statement', models.TextField(help_text='who allows the tests, and on what ground', max_length=4000)),
-                ('intrusiveness', models.CharField(choices=[('passive', 'passive'), ('safe_active', 'safe_active')], default='safe_active', max_length=12)),
-                ('expires_at', models.DateTimeField()),
-                ('revoked_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('created_by', models.ForeignKey(editable=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('target', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='authorizations', to='scans.target')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("method", models.CharField(choices=[("statement", "Statement")], default="statement", max_length=12)),
+                ("statement", models.TextField(help_text="who allows the tests, and on what ground", max_length=4000)),
+                (
+                    "intrusiveness",
+                    models.CharField(
+                        choices=[("passive", "passive"), ("safe_active", "safe_active")],
+                        default="safe_active",
+                        max_length=12,
+                    ),
+                ),
+                ("expires_at", models.DateTimeField()),
+                ("revoked_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        editable=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "target",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="authorizations", to="scans.target"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='TaskQueue',
+            name="TaskQueue",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('task_id', models.PositiveBigIntegerField(help_text="the scan's number")),
-                ('message_id', models.UUIDField(default=uuid_utils.compat.uuid7, help_text="unique over all tenants; the RQ job's id", unique=True)),
-                ('available_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('dispatches', models.PositiveIntegerField(default=0)),
-                ('fence', models.PositiveIntegerField(default=0, help_text='counts leases; writes of an older one are refused')),
-                ('lease_until', models.DateTimeField(blank=True, null=True)),
-                ('handled_at', models.DateTimeField(blank=True, null=True)),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("task_id", models.PositiveBigIntegerField(help_text="the scan's number")),
+                (
+                    "message_id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7,
+                        help_text="unique over all tenants; the RQ job's id",
+                        unique=True,
+                    ),
+                ),
+                ("available_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("dispatches", models.PositiveIntegerField(default=0)),
+                (
+                    "fence",
+                    models.PositiveIntegerField(
+                        default=0, help_text="counts leases; writes of an older one are refused"
+                    ),
+                ),
+                ("lease_until", models.DateTimeField(blank=True, null=True)),
+                ("handled_at", models.DateTimeField(blank=True, null=True)),
             ],
             options={
-                'indexes': [models.Index(fields=['handled_at', 'available_at'], name='taskqueue_open')],
+                "indexes": [models.Index(fields=["handled_at", "available_at"], name="taskqueue_open")],
             },
         ),
         migrations.AddConstraint(
-            model_name='scanrun',
-            constraint=models.UniqueConstraint(fields=('scan', 'engine', 'fence'), name='one_run_a_lease'),
+            model_name="scanrun",
+            constraint=models.UniqueConstraint(fields=("scan", "engine", "fence"), name="one_run_a_lease"),
         ),
         migrations.AddConstraint(
-            model_name='occurrence',
-            constraint=models.UniqueConstraint(fields=('finding', 'run'), name='one_occurrence_a_run'),
+            model_name="occurrence",
+            constraint=models.UniqueConstraint(fields=("finding", "run"), name="one_occurrence_a_run"),
         ),
         migrations.AddIndex(
-            model_name='finding',
-            index=models.Index(fields=['target', 'state', 'rule_key', 'port'], name='finding_place'),
+            model_name="finding",
+            index=models.Index(fields=["target", "state", "rule_key", "port"], name="finding_place"),
         ),
     ]

@@ -65,7 +65,7 @@ def _log_in(request, snapshot, username: str, password: str) -> dict[str, str]:
         raise InvalidTokenError("The log-in failed.")
     if snapshot.state == "suspended":
         raise TenantSuspendedError("A member of a suspended tenant logged in.")
-    update_last_login(None, user)
+    update_last_login(type(user), user)
     refresh = TenantRefreshToken.for_user(user)
     return {"access": str(refresh.access_token), "refresh": str(refresh)}
 

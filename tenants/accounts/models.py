@@ -33,6 +33,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     email = models.EmailField(blank=True)
     role = models.CharField(max_length=8, choices=Role, default=Role.TESTER)
     is_active = models.BooleanField(default=True)
+    is_superuser = None  # a right beside the roles; owners have all rights that there are
     date_joined = models.DateTimeField(auto_now_add=True)
 
     objects = UserManager()

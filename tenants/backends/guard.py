@@ -9,6 +9,7 @@ import re
 from contextlib import suppress
 from functools import wraps
 from inspect import isroutine
+from typing import TYPE_CHECKING, Any
 
 from django.db import Error, OperationalError
 from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
@@ -90,6 +91,12 @@ class GuardedDebugCursor(GuardedCursor, CursorDebugWrapper):
     pass
 
 
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper as _Wrapper
+else:
+    _Wrapper = object  # the guard is mixed into whichever backend is in use
+
+
 class _BreaksTransactionOnError:
     """Marks the transaction as broken, so that nothing of it can be committed by code that swallows the error."""
 
@@ -104,13 +111,14 @@ class _BreaksTransactionOnError:
             self.wrapper.needs_rollback = self.wrapper.in_atomic_block
 
 
-class GuardedWrapper:
+class GuardedWrapper(_Wrapper):
     """
     Mixed into a Django ``DatabaseWrapper``. ``alias`` and ``account`` say whom it works for.
 
     ``retired`` is set when the handler lets go of it: someone may have kept it, and it must not reconnect.
     """
 
+    Database: Any  # the driver
     account: Account = "runtime"
     retired = False
     ddl_commits = False
