@@ -12,6 +12,7 @@ from django.utils.html import format_html
 
 from scans.models import Authorization, Finding, Occurrence, Scan, ScanProfile, ScanRun, Target
 from scans.report import report_response
+from scans.services import reconsider_blocked_scans
 from scans.targets import clean_ca_pem, clean_expiry, clean_host, is_scope_fixed, revoke
 from tenants.accounts.admin import workspace_site
 
@@ -122,6 +123,10 @@ class TargetAdmin(Permanent, admin.ModelAdmin):
             authorization.created_by = request.user
             authorization.save()
         formset.save_m2m()
+
+    def save_related(self, request, form, formsets, change):
+        super().save_related(request, form, formsets, change)
+        reconsider_blocked_scans(target=form.instance)
 
 
 @admin.register(Authorization, site=workspace_site)

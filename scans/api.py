@@ -72,7 +72,7 @@ class TargetDetail(mixins.UpdateModelMixin, generics.RetrieveAPIView):
                 "Host and ports are authorised as they are. Revoke the authorisation first, or add another target.",
                 "target_authorized",
             )
-        serializer.save()
+        services.reconsider_blocked_scans(target=serializer.save())
 
 
 class AuthorizationList(generics.ListCreateAPIView):
@@ -91,6 +91,7 @@ class AuthorizationList(generics.ListCreateAPIView):
 
     def perform_create(self, serializer):
         serializer.save(target=self.target, created_by=self.request.user)
+        services.reconsider_blocked_scans(target=self.target)
 
 
 class AuthorizationRevoke(generics.GenericAPIView):

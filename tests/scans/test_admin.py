@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from scans.models import Authorization, Scan, ScanProfile, Target
+from scans.models import Authorization, Scan, ScanProfile, Target, TaskQueue
 from tenants.context import tenant_context
 from tests.scans.rows import authorize, make_finding, make_run, make_scan, make_target
 
@@ -160,6 +160,18 @@ def test_only_an_owner_adds_an_authorisation(owner, tester, alice):
 
     with tenant_context("acme"):
         assert [(row.statement, row.created_by_id) for row in target.authorizations.all()] == [("Signed.", alice.pk)]
+
+
+def test_an_authorisation_makes_blocked_scans_due(owner, alice):
+    with tenant_context("acme"):
+        target = make_target(alice)
+        scan = make_scan(target, alice, state="blocked")
+        TaskQueue.objects.create(task_id=scan.number, available_at=timezone.now() + timedelta(hours=1))
+
+    owner.post(f"{ROOT}target/{target.pk}/change/", target_form() | authorization_form())
+
+    with tenant_context("acme"):
+        assert TaskQueue.objects.filter(available_at__lte=timezone.now()).exists()
 
 
 def test_an_authorisation_is_bounded_here_too(owner, alice):

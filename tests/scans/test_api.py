@@ -6,9 +6,10 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from scans.models import Authorization, ScanProfile, Target
+from scans.models import Authorization, ScanProfile, Target, TaskQueue
+from scans.wakeup import wait_for_work
 from tenants.context import tenant_context
-from tests.scans.rows import authorize, make_target
+from tests.scans.rows import authorize, make_scan, make_target
 
 TARGET = {"name": "Web shop", "host": "Shop.Example.COM.", "ports": [443]}
 
@@ -310,3 +311,17 @@ def test_nobody_sees_anything(stranger_api, target):
     for path in ("targets/", f"targets/{target.pk}/", f"targets/{target.pk}/authorizations/", "profiles/", "scans/"):
         response = stranger_api.get(f"/api/v1/{path}")
         assert (response.status_code, response.json()["code"]) == (401, "not_authenticated")
+
+
+@pytest.mark.parametrize("mend", ["authorizations/", ""])
+def test_what_makes_a_blocked_scan_runnable_wakes_the_dispatcher(acme, alice_api, target, alice, mend):
+    with tenant_context("acme"):
+        scan = make_scan(target, alice, state="blocked", reason="authorization_missing")
+        TaskQueue.objects.create(task_id=scan.number, available_at=timezone.now() + timedelta(hours=1))
+
+    path = f"/api/v1/targets/{target.pk}/{mend}"
+    response = alice_api.post(path, proof()) if mend else alice_api.patch(path, {"is_active": True})
+
+    assert response.status_code in (200, 201) and wait_for_work(1) == [acme.pk]
+    with tenant_context("acme"):
+        assert TaskQueue.objects.filter(available_at__lte=timezone.now()).exists()
