@@ -31,6 +31,6 @@ def run_python(installation, code: str) -> str:
     for source in settings.BULKHEAD_KEYS.values():
         environment[f"{source.variable}_FILE"] = str(source.path)
     code = "import django\ndjango.setup()\n" + dedent(code)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout

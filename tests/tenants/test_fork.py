@@ -53,7 +53,7 @@ def wait(pid):
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert status == 0, status
 
-thread = threading.Thread(target=hold)
+thread = threading.Thread(target=hold, daemon=True)
 thread.start()
 assert opened.wait(30)
 """
@@ -119,13 +119,15 @@ def test_what_a_child_commits_while_its_parent_lives_on_is_not_lost(acme, instal
     with tenant_context("acme"):
         add("row of the parent")
     if (pid := os.fork()) == 0:
+        os.close(read), os.close(forth)
         with tenant_context("acme"):
             add("row 1 of the child")
             os.write(write, b"1")
             os.read(back, 1)
             add("row 2 of the child")
         os._exit(0)
-    os.read(read, 1)
+    os.close(write), os.close(back)
+    assert os.read(read, 1)
     connections.close_all()
     with tenant_context("acme"):
         add("row of the parent, after")
@@ -179,12 +181,13 @@ def test_a_child_cannot_use_what_its_parent_had_open(acme, installation):
 
 def test_a_childs_registry_is_not_locked_by_a_thread_it_has_not(acme, installation):
     code = """
-    import os
+    import os, signal
     from tenants.context import tenant_context
     from tenants.registry import registry
 
     with registry._lock, registry._polling:  # as another thread of the parent may hold them at the fork
         if (pid := os.fork()) == 0:
+            signal.alarm(5)
             with tenant_context("acme"):
                 os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

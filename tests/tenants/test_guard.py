@@ -218,7 +218,7 @@ def test_the_migration_account_may_run_ddl_in_a_transaction(acme):
 
 @pytest.mark.parametrize("code", sorted(BREAKS_TRANSACTION))
 def test_nothing_is_committed_after_an_error_that_broke_the_transaction(acme, code):
-    """Driver errors as the server sends them; 1205 and 1213 as they happen are below."""
+    """Driver errors as the server sends them; a lock wait that really happens is below."""
 
     def fail(*args):
         raise connection.Database.OperationalError(code, "from the server")

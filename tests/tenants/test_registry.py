@@ -199,12 +199,3 @@ def test_bound_work_reads_nothing_of_control(acme, unreadable_control):
         registry._is_expired = True
         assert ScanProfile.objects.exists() in (True, False)
         assert current_record().signing_keys[1]
-
-
-def test_a_forked_childs_registry_is_not_locked_by_a_thread_it_has_not(acme):
-    """Its locks may be held by another thread of the parent, which does not exist in the child."""
-    other = Registry()
-    other._lock.acquire()
-    other._polling.acquire()
-    other.__init__()
-    assert other.get("acme").snapshot.slug == "acme"
