@@ -43,7 +43,7 @@ class _Live(OrderedDict):
 
 
 class _Thread(threading.local):
-    def __init__(self):
+    def __init__(self) -> None:
         self.live = _Live()
         self.unbound: dict[str, Any] = {}
 

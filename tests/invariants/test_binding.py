@@ -31,7 +31,7 @@ USES = {
     "a chunked cursor": lambda: connection.chunked_cursor(),
     "atomic": lambda: transaction.atomic().__enter__(),
     "on_commit": lambda: transaction.on_commit(print),
-    "savepoint": lambda: transaction.savepoint(),
+    "savepoint": lambda: transaction.get_connection().savepoint(),
     "savepoint_commit": lambda: transaction.savepoint_commit("s"),
     "savepoint_rollback": lambda: transaction.savepoint_rollback("s"),
     "clean_savepoints": lambda: transaction.clean_savepoints(),
