@@ -9,11 +9,19 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection, transaction
 
 from scans.models import ScanProfile
+from tenants.connections import close_tenant_connections
 from tenants.context import after_unbind, control_plane, current_tenant, tenant_context
 from tenants.exceptions import NoTenantError, TenantNotFoundError, WrongTenantError
 from tenants.planes import current
 from tenants.registry import registry
 from tests.invariants.work import add, names
+
+
+@pytest.fixture(autouse=True)
+def _djangos_thread_keeps_nothing(installation):
+    """asgiref's thread lives as long as the process; what it has open, a child forked later could not use."""
+    yield
+    asyncio.run(sync_to_async(close_tenant_connections)())
 
 
 async def aadd(name):
