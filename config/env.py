@@ -36,7 +36,7 @@ class Environment:
     runtime_key: KeySource
     fleet_key: KeySource
     control_database: dict[str, Any]
-    redis_url: str
+    redis_url: Secret
     debug: bool
     allowed_hosts: list[str]
     is_https: bool
@@ -57,7 +57,7 @@ def read_environment() -> Environment:
         "home": home,
         "runtime_key": KeySource("BULKHEAD_RUNTIME_KEY", home / "keys" / "runtime.key"),
         "fleet_key": KeySource("BULKHEAD_FLEET_KEY", home / "keys" / "fleet.key"),
-        "redis_url": values["REDIS_URL"] or redis_url(home),
+        "redis_url": Secret(values["REDIS_URL"] or redis_url(home)),
         "debug": env.bool("BULKHEAD_DEBUG", False),
         "allowed_hosts": env.list("BULKHEAD_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"]),
         "is_https": env.bool("BULKHEAD_HTTPS", False),

@@ -57,6 +57,9 @@ class Installation:
         connections.close_tenant_connections()
         for wrapper in list(connections._all_wrappers):
             wrapper.retired = True
+            if wrapper.vendor == "sqlite" and wrapper.connection is not None:
+                wrapper.connection.close()  # of an idle thread: a child forked later could not use its file
+                wrapper.connection = None
         ContentType.objects.clear_cache()
         registry.clear()
         secrets._given_up.clear()

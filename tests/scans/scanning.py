@@ -22,7 +22,17 @@ ROOT = Path(__file__).resolve().parents[2]
 @contextmanager
 def weak_target(name, directory, *options):
     """The running target as its ready line describes it: address, ports by service, ca_pem."""
-    argv = [sys.executable, "-m", "scans.weak_targets", name, "--directory", str(directory), "--port-base", "0", *options]
+    argv = [
+        sys.executable,
+        "-m",
+        "scans.weak_targets",
+        name,
+        "--directory",
+        str(directory),
+        "--port-base",
+        "0",
+        *options,
+    ]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield json.loads(process.stdout.readline()) | {"process": process}
@@ -46,7 +56,10 @@ def make_target(user, ready, **fields):
 
 def authorize(user, target, **fields):
     return Authorization.objects.create(
-        target=target, statement="It is ours.", created_by=user, **{"expires_at": timezone.now() + timedelta(days=1)} | fields
+        target=target,
+        statement="It is ours.",
+        created_by=user,
+        **{"expires_at": timezone.now() + timedelta(days=1)} | fields,
     )
 
 
@@ -92,7 +105,12 @@ def start(*argv, **extra):
 def manage(*argv, timeout=60, **extra):
     done = subprocess.run(
         [sys.executable, "manage.py", *argv],
-        cwd=ROOT, env=environment(**extra), timeout=timeout, capture_output=True, text=True, check=False,
+        cwd=ROOT,
+        env=environment(**extra),
+        timeout=timeout,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

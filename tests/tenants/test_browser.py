@@ -2,6 +2,7 @@
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import WebDriverWait
@@ -33,7 +34,8 @@ class Browser:
     def submit(self, button):
         page = self.driver.find_element(By.TAG_NAME, "html")
         button.click()
-        WebDriverWait(self.driver, 15).until(staleness_of(page))
+        # While pages change, the driver may answer with an error of its own instead of "stale".
+        WebDriverWait(self.driver, 15, ignored_exceptions=[WebDriverException]).until(staleness_of(page))
 
     def log_in(self, site, username):
         self.open(site)
