@@ -1,10 +1,11 @@
 from django.apps import AppConfig
 
-from tenants import connections, orm
+from tenants import connections, orm, querysets
 
 # At import, which is before any app's models are: nothing must get hold of Django's own handler.
 connections.install()
 orm.install()
+querysets.install()
 
 
 class TenantsConfig(AppConfig):

@@ -9,7 +9,6 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.migrations.loader import MigrationLoader
 from django.db.models.base import Model, ModelState
 from django.db.models.manager import BaseManager
-from django.db.models.query import QuerySet
 
 from tenants.planes import current, real_alias, require_bound
 from tenants.routers import lives_in, require_same_database
@@ -37,19 +36,6 @@ def _of_own_database(method):
     def checked(self, *args, **kwargs):
         require_same_database(self, require_bound(), f"{method.__name__}() was called on")
         return method(self, *args, **kwargs)
-
-    return checked
-
-
-def _all_of_own_database(bulk_create):
-    """Django gives the router no hint, and 6.1 commits before it looks at the objects again."""
-
-    @wraps(bulk_create)
-    def checked(self, objs, *args, **kwargs):
-        objs = list(objs)
-        for obj in objs:
-            require_same_database(obj, require_bound(), "bulk_create() was given")
-        return bulk_create(self, objs, *args, **kwargs)
 
     return checked
 
@@ -88,12 +74,10 @@ def _of_own_plane(create):
 
 
 def install() -> None:
-    state, manager, queryset = cast(Any, ModelState), cast(Any, BaseManager), cast(Any, QuerySet)
-    loader = cast(Any, MigrationLoader)
+    state, manager, loader = cast(Any, ModelState), cast(Any, BaseManager), cast(Any, MigrationLoader)
     state.db = _StateDatabase()
     for name in ("save_base", "delete", "refresh_from_db"):
         setattr(Model, name, _of_own_database(getattr(Model, name)))
-    queryset.bulk_create = _all_of_own_database(queryset.bulk_create)
     loader.load_disk = _load_own_plane(loader.load_disk)
     # Caches are keyed by it: under "default", or through a manager kept from one tenant, the next was served that
     # one's content types.

@@ -1,0 +1,190 @@
+"""
+Ring two: querysets know where they were built and filled, and what is given to them; models know whose they are.
+
+For every model, Django's own included: put in place once, on Django's classes, because reverse managers, form fields
+and third-party code make querysets of classes that we have no say in.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import wraps
+from typing import Any, cast
+
+from django.db.models import ForeignObject, Subquery
+from django.db.models.base import Model
+from django.db.models.fields import related_lookups
+from django.db.models.query import QuerySet, RawQuerySet
+
+from tenants.exceptions import NoTenantError, WrongTenantError
+from tenants.planes import current, require_bound
+from tenants.routers import require_same_database
+
+
+def _here() -> str | None:
+    bound = current()
+    return None if bound is None else bound.alias
+
+
+def _require_here(origin: str | None, what: str) -> None:
+    """Of nowhere (``None``) is of here: a queryset that was built at import time belongs to nobody."""
+    here = _here()
+    if origin is None or origin == here:
+        return
+    if here is None:
+        raise NoTenantError(
+            f"{what} {origin} was used where nothing is bound. Return lists, not querysets, from a block."
+        )
+    raise WrongTenantError(f"{what} {origin} was used where {current()} is bound ({here}). Build it again here.")
+
+
+class _RowCache:
+    """``_result_cache``: filled in one database, read there only. The stamp is pickled and copied with the rows."""
+
+    def __get__(self, queryset, owner=None):
+        rows = queryset.__dict__.get("_result_cache")
+        if rows is not None:
+            _require_here(queryset.__dict__.get("_filled_in"), "A queryset filled in")
+        return rows
+
+    def __set__(self, queryset, rows):
+        if rows is not None:
+            if queryset._built_in is None and current() is not None:
+                raise WrongTenantError(
+                    f"A queryset of {queryset.model._meta.label} that was built where nothing was bound would keep one "
+                    "tenant's rows for the next. Clone it here first: queryset.all()."
+                )
+            queryset.__dict__["_filled_in"] = _here()
+        queryset.__dict__["_result_cache"] = rows
+
+
+def _stamped(init):
+    @wraps(init)
+    def stamping(self, *args, **kwargs):
+        self._built_in = _here()
+        init(self, *args, **kwargs)
+
+    return stamping
+
+
+def _of_here(method):
+    """The queryset itself, and the querysets given to it, belong here."""
+
+    @wraps(method)
+    def checked(self, *args, **kwargs):
+        for queryset in (self, *args, *kwargs.values()):
+            if isinstance(queryset, QuerySet):
+                _require_here(queryset._built_in, "A queryset built in")
+        return method(self, *args, **kwargs)
+
+    return checked
+
+
+def _checked_at_each_row(iterate):
+    """Rows come from the database by the hundred: the connection's own check is not asked for each of them."""
+
+    @wraps(iterate)
+    def iterating(self, *args, **kwargs):
+        origin = _here()
+
+        def rows() -> Iterator[Any]:
+            for row in iterate(self, *args, **kwargs):
+                _require_here(origin, "An iterator opened in")
+                yield row
+
+        return rows()
+
+    return iterating
+
+
+def _checked_at_each_row_async(iterate):
+    @wraps(iterate)
+    def iterating(self, *args, **kwargs):
+        origin = _here()
+
+        async def rows():
+            async for row in iterate(self, *args, **kwargs):
+                _require_here(origin, "An iterator opened in")
+                yield row
+
+        return rows()
+
+    return iterating
+
+
+def _given_objects(name: str):
+    """Django gives the router no hint for these, and 6.1 commits before it looks at the objects again."""
+    method = getattr(QuerySet, name)
+
+    @wraps(method)
+    def checked(self, objs, *args, **kwargs):
+        given: Any = objs if isinstance(objs, Model) else list(objs)
+        _require_objects([given] if isinstance(given, Model) else given, f"{name}() was given")
+        return method(self, given, *args, **kwargs)
+
+    return checked
+
+
+def _given_object(function, what: str):
+    """``function`` turns its first argument, if it is a model's instance, into a bare key."""
+
+    @wraps(function)
+    def checked(value, *args, **kwargs):
+        if isinstance(value, Model):
+            _require_objects([value], what)
+        return function(value, *args, **kwargs)
+
+    return checked
+
+
+def _key_of_related(get_foreign_related_value):
+    """The one step that ``remove()`` of a many-to-many relation shares with others: it asks no router."""
+
+    @wraps(get_foreign_related_value)
+    def checked(self, instance):
+        if current() is not None:
+            _require_objects([instance], "A relation was given")
+        return get_foreign_related_value(self, instance)
+
+    return checked
+
+
+def _require_objects(objects: Iterable[Any], what: str) -> None:
+    bound = require_bound()
+    for each in objects:
+        if isinstance(each, Model):
+            require_same_database(each, bound, what)
+
+
+def _equal_in_one_database(equal):
+    """The same key in two tenants is two rows."""
+
+    @wraps(equal)
+    def checked(self, other):
+        result = equal(self, other)
+        if result is True and self is not other:
+            mine, theirs = self._state.db, other._state.db
+            return mine is None or theirs is None or mine == theirs
+        return result
+
+    return checked
+
+
+def install() -> None:
+    queryset, raw, model, subquery = cast(Any, QuerySet), cast(Any, RawQuerySet), cast(Any, Model), cast(Any, Subquery)
+    for kind in (queryset, raw):
+        kind._result_cache = _RowCache()
+        kind.__init__ = _stamped(kind.__init__)
+        kind._clone = _of_here(kind._clone)
+        # Whatever touches the database asks for this first: count(), update(), iterator() ...
+        kind.db = property(_of_here(kind.db.fget))
+    for name in ("_merge_sanity_check", "_combinator_query", "resolve_expression"):
+        setattr(queryset, name, _of_here(getattr(queryset, name)))
+    for name in ("bulk_create", "bulk_update", "contains"):
+        setattr(queryset, name, _given_objects(name))
+    queryset._iterator = _checked_at_each_row(queryset._iterator)
+    queryset.aiterator = _checked_at_each_row_async(queryset.aiterator)
+    subquery.__init__ = _of_here(subquery.__init__)
+    lookups, relation = cast(Any, related_lookups), cast(Any, ForeignObject)
+    lookups.get_normalized_value = _given_object(lookups.get_normalized_value, "A filter was given")
+    relation.get_foreign_related_value = _key_of_related(relation.get_foreign_related_value)
+    model.prepare_database_save = _given_object(model.prepare_database_save, "update() was given")
+    model.__eq__ = _equal_in_one_database(model.__eq__)
