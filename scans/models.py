@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import timedelta
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -13,7 +14,7 @@ from uuid_utils.compat import uuid7
 from scans.addresses import AddressRefused, normalise_host
 from scans.engines import ENGINES
 from scans.engines.base import EngineInputError, from_json
-from tenants.models import IdentifierField, TenantModel
+from tenants.models import IdentifierField, TenantModel, TenantQuerySet
 
 INTRUSIVENESS = ["passive", "safe_active", "intrusive"]  # each permits those before it
 SEVERITIES = ["info", "low", "medium", "high", "critical"]
@@ -63,7 +64,7 @@ class Target(TenantModel):
         return self.name
 
 
-class AuthorizationQuerySet(models.QuerySet):
+class AuthorizationQuerySet(TenantQuerySet):
     def valid(self) -> "AuthorizationQuerySet":
         """By the database's clock."""
         return self.filter(revoked_at=None, expires_at__gt=Now())
@@ -88,7 +89,7 @@ class Authorization(TenantModel):
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = AuthorizationQuerySet.as_manager()
+    objects: ClassVar[Any] = AuthorizationQuerySet.as_manager()  # type: ignore[assignment]  # narrower than the base
 
     class Meta:
         ordering = ["-id"]

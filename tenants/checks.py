@@ -4,6 +4,8 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import Error, register
 
+from tenants.models import TenantModel
+
 
 @register("tenants")
 def check_planes(app_configs=None, **kwargs):
@@ -68,3 +70,53 @@ def check_wiring(app_configs=None, **kwargs):
                 )
             )
     return errors
+
+
+@register("tenants")
+def check_models(app_configs=None, **kwargs):
+    """What lives in tenants' databases alone has keys that mean one tenant's row, or is known by name not to."""
+    return [
+        Error(
+            f"{model._meta.label} lives in tenants' databases and is no TenantModel.",
+            hint="Derive it from tenants.models.TenantModel, or name it in ADOPTED_MODELS in config/settings.py.",
+            id="tenants.E007",
+        )
+        for config in apps.get_app_configs()
+        if config.label in settings.TENANT_APPS
+        for model in config.get_models()
+        if not issubclass(model, TenantModel) and model._meta.label not in settings.ADOPTED_MODELS
+    ]
+
+
+@register("tenants")
+def check_shared_state(app_configs=None, **kwargs):
+    """Parts of Django that keep something for the whole process, and would hand one tenant's to the next."""
+    installed, middleware = settings.INSTALLED_APPS, " ".join(settings.MIDDLEWARE)
+    serializers = [settings.SESSION_SERIALIZER, *(queue.get("SERIALIZER", "") for queue in settings.RQ_QUEUES.values())]
+    faults = [
+        (
+            "E008",
+            "django.contrib.sites" in installed,
+            "'django.contrib.sites' is installed, and keeps one site for the whole process.",
+            "Remove it.",
+        ),
+        (
+            "E009",
+            "CacheMiddleware" in middleware,
+            "MIDDLEWARE caches whole pages, under keys that know no tenant.",
+            "Remove UpdateCacheMiddleware and FetchFromCacheMiddleware.",
+        ),
+        (
+            "E010",
+            any(database.get("ATOMIC_REQUESTS") for database in settings.DATABASES.values()),
+            "ATOMIC_REQUESTS is set, and would open a transaction before the request's plane is known.",
+            "Remove it: the middleware makes one transaction per unsafe request, on the bound plane.",
+        ),
+        (
+            "E011",
+            any("pickle" in serializer.lower() or not serializer for serializer in serializers),
+            "Sessions or queues are serialized with pickle: whoever can write them runs code.",
+            "Use django.contrib.sessions.serializers.JSONSerializer and rq.serializers.JSONSerializer.",
+        ),
+    ]
+    return [Error(msg, hint=hint, id=f"tenants.{number}") for number, is_wrong, msg, hint in faults if is_wrong]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
@@ -78,6 +78,13 @@ class IdentifierField(models.CharField):
         return parameters
 
 
+class TenantQuerySet(models.QuerySet):
+    """For querysets of one's own. What guards them guards every queryset, Django's included: tenants.querysets."""
+
+
+TenantManager = models.Manager.from_queryset(TenantQuerySet, "TenantManager")
+
+
 class TenantModel(models.Model):
     """
     The base of models that live in tenant databases. The key is a UUIDv7: the same number never means two tenants'
@@ -85,6 +92,8 @@ class TenantModel(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+
+    objects: ClassVar[Any] = TenantManager()
 
     class Meta:
         abstract = True

@@ -4,7 +4,7 @@ import pytest
 from django.conf import settings as live
 from django.core.checks import run_checks
 
-from tenants.checks import check_planes, check_wiring
+from tenants.checks import check_models, check_planes, check_shared_state, check_wiring
 from tenants.context import control_plane
 
 FAULTS = {
@@ -14,6 +14,11 @@ FAULTS = {
     "E004": ("DATABASE_ROUTERS", lambda: [*live.DATABASE_ROUTERS, "x.Router"], "not exactly the plane router"),
     "E005": ("DATABASES", lambda: {**live.DATABASES, "acme": {"ENGINE": "x"}}, "names 'acme'"),
     "E006": ("DATABASES", lambda: {"control": {"ENGINE": "django.db.backends.sqlite3"}}, "not guarded"),
+    "E007": ("ADOPTED_MODELS", lambda: [name for name in live.ADOPTED_MODELS if "Task" not in name], "scans.TaskQueue"),
+    "E008": ("INSTALLED_APPS", lambda: [*live.INSTALLED_APPS, "django.contrib.sites"], "one site for the whole"),
+    "E009": ("MIDDLEWARE", lambda: ["django.middleware.cache.UpdateCacheMiddleware"], "caches whole pages"),
+    "E010": ("DATABASES", lambda: {"default": {"ENGINE": "", "ATOMIC_REQUESTS": True}}, "ATOMIC_REQUESTS is set"),
+    "E011": ("RQ_QUEUES", lambda: {"default": {"SERIALIZER": "rq.serializers.PickleSerializer"}}, "pickle"),
 }
 
 
@@ -32,7 +37,7 @@ def with_setting(monkeypatch):
 def test_a_fault_is_an_error_that_says_what_to_do(with_setting, number):
     setting, value, message = FAULTS[number]
     with_setting(setting, value())
-    errors = [*check_planes(), *check_wiring()]
+    errors = [*check_planes(), *check_wiring(), *check_models(), *check_shared_state()]
     assert [error.id for error in errors] == [f"tenants.{number}"]
     assert message in errors[0].msg
     assert errors[0].is_serious()
