@@ -92,4 +92,4 @@ def run(target: EngineTarget, options: Options) -> Iterator[Event]:
         for rule_key, reason in site.gaps.items():
             yield NotCovered(rule_key, port, reason)
 
-    return sweep(target, NAME, RULES, probe, options.parallel)
+    return sweep(target, RULES, probe, options.parallel)

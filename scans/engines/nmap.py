@@ -121,9 +121,9 @@ def command(target: EngineTarget, options: Options, addresses: list[str], *what:
 
 def run(target: EngineTarget, options: Options) -> Iterator[Event]:
     intensity = str(options.version_intensity)
-    yield Progress("nmap: detecting services", 0, 2)
+    yield Progress("detecting services", 0, 2)
     services, service_fault = _scan(target, options, "-sV", "--version-intensity", intensity)
-    yield Progress("nmap: enumerating TLS", 1, 2)
+    yield Progress("enumerating TLS", 1, 2)
     ciphers, cipher_fault = _scan(target, options, "--script", "ssl-enum-ciphers")
     for port in target.ports:
         gaps: dict[str, str] = {}

@@ -81,7 +81,7 @@ def run(target: EngineTarget, options: Options) -> Iterator[Event]:
                 return
         yield from _ask(target, address, port, seconds)
 
-    return sweep(target, NAME, RULES, probe, options.parallel)
+    return sweep(target, RULES, probe, options.parallel)
 
 
 def _judge_banner(connection: socket.socket, port: int, banner: bytes, seconds: float) -> Iterator[FindingEvent]:

@@ -15,7 +15,7 @@ Probe = Callable[[str, int], Iterator[FindingEvent | NotCovered]]
 _QUEUE_LIMIT = 1000
 
 
-def sweep(target: EngineTarget, name: str, rules: Mapping[str, Rule], probe: Probe, parallel: int) -> Iterator[Event]:
+def sweep(target: EngineTarget, rules: Mapping[str, Rule], probe: Probe, parallel: int) -> Iterator[Event]:
     """
     Findings as they appear, then one ``Covered`` or ``NotCovered`` for each rule and port.
 
@@ -36,7 +36,7 @@ def sweep(target: EngineTarget, name: str, rules: Mapping[str, Rule], probe: Pro
                 yield event
         else:
             done += 1
-            yield Progress(f"{name}: port {event} done", done, len(pairs))
+            yield Progress(f"port {event} done", done, len(pairs))
     for port in target.ports:
         for key in rules:
             reason = gaps.get((key, port))

@@ -139,7 +139,7 @@ def run(target: EngineTarget, options: Options) -> Iterator[Event]:
         for rule, ciphers in _WEAK_CIPHERS:
             yield from _judge_ciphers(peer, rule, ciphers)
 
-    return sweep(target, NAME, RULES, probe, options.parallel)
+    return sweep(target, RULES, probe, options.parallel)
 
 
 @dataclass(frozen=True)

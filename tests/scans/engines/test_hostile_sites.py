@@ -127,7 +127,7 @@ def test_a_fault_in_a_probe_covers_nothing_and_tells_of_itself(capsys):
         yield from ()
         raise RecursionError
 
-    events = list(sweep(servers.target(80), "test", http.RULES, faulty, 1))
+    events = list(sweep(servers.target(80), http.RULES, faulty, 1))
 
     assert servers.gaps(events) == dict.fromkeys(http.RULES, "the probe failed: RecursionError")
     assert "RecursionError" in capsys.readouterr().err
