@@ -23,6 +23,7 @@ __all__ = [
     "current_tenant",
     "fleet_context",
     "login_context",
+    "maintenance_context",
     "provisioning_context",
     "server_plane",
     "tenant_context",
@@ -63,6 +64,11 @@ def fleet_context(tenant: Any, account: Account = "runtime") -> Binding:
 def provisioning_context(tenant: Any, account: Account) -> Binding:
     """``tenant_context`` for a tenant's own creation, which nobody else can see."""
     return _tenant_binding(tenant, frozenset({"provisioning"}), account)
+
+
+def maintenance_context(tenant: Any) -> Binding:
+    """``tenant_context`` for the command that holds a tenant in maintenance."""
+    return _tenant_binding(tenant, frozenset({"maintenance"}))
 
 
 def server_plane(server: Any) -> Binding:

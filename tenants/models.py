@@ -212,6 +212,7 @@ class LifecycleEvent(models.Model):
         MIGRATE = "migrate"
         SUSPEND = "suspend"
         RESUME = "resume"
+        IDENTITY = "identity"  # what answered for its database was another
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="events")
     action = models.CharField(max_length=8, choices=Action)

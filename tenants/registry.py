@@ -5,6 +5,7 @@ Bounded. A change that another process makes is seen within ``FRESH_SECONDS`` of
 asks which tenants changed, and those are forgotten here.
 """
 
+import logging
 import os
 import threading
 import time
@@ -19,7 +20,7 @@ from uuid import UUID
 from django.apps import apps
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import Error as DatabaseError
-from django.db import connection
+from django.db import connection, transaction
 from django.utils.functional import cached_property
 
 from tenants.binding import control_plane
@@ -28,6 +29,8 @@ from tenants.exceptions import TenantNotFoundError, TenantUnavailableError, Wron
 from tenants.planes import Account, TenantSnapshot, is_in_event_loop
 from tenants.provisioning import PROVISIONERS, Server
 from tenants.secrets import Secret, unseal
+
+logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 1.0
 STALE_SECONDS = 2.0  # in an event loop, where plain ``with`` cannot read, an entry older than this is not used
@@ -59,6 +62,16 @@ class TenantRecord:
     def database(self, account: Account) -> dict[str, Any]:
         credential = self.sealed_credentials.get(account)
         return complete(PROVISIONERS[self.server.engine].database_settings(self.server, self.alias, credential))
+
+    def refuse_database(self) -> None:
+        """What answers in its database's place is another: nobody is served until an operator has seen to it."""
+        logger.critical("The database of tenant %s (%s) is not its own", self.snapshot.slug, self.alias)
+        Tenant, Event = apps.get_model("tenants", "Tenant"), apps.get_model("tenants", "LifecycleEvent")
+        served = {"pk": self.snapshot.id, "generation": self.snapshot.generation, "state": "active"}
+        with control_plane(), transaction.atomic():
+            revisions = apps.get_model("tenants", "RegistryRevision")
+            if revisions.publish(Tenant.objects.filter(**served), state="maintenance"):
+                Event.objects.create(tenant_id=self.snapshot.id, action="identity", step="maintenance")
 
 
 class Registry:

@@ -20,13 +20,14 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, F, Q
 
 from tenants.connections import close_tenant_connections
-from tenants.context import control_plane, fleet_context, provisioning_context, server_plane
+from tenants.context import control_plane, fleet_context, maintenance_context, provisioning_context, server_plane
 from tenants.exceptions import (
     InvalidTransitionError,
     ProvisioningError,
     TenantError,
     TenantExistsError,
     TenantNotFoundError,
+    TenantUnavailableError,
 )
 from tenants.models import (
     DatabaseServer,
@@ -124,8 +125,22 @@ def suspend_tenant(*, slug: str) -> Tenant:
 
 
 def resume_tenant(*, slug: str) -> Tenant:
-    with control_plane():
-        return _transition(find_tenant(slug), ACTION.RESUME, Tenant.State.SUSPENDED, Tenant.State.ACTIVE)
+    """
+    From suspension; and from maintenance, once its database proves to be its own.
+
+    Raises ``InvalidTransitionError`` and, while the database is not fit, ``TenantUnavailableError``.
+    """
+    with control_plane(), _exclusive(slug):
+        tenant = find_tenant(slug)
+        if tenant.state != Tenant.State.MAINTENANCE:
+            return _transition(tenant, ACTION.RESUME, Tenant.State.SUSPENDED, Tenant.State.ACTIVE)
+        try:
+            with maintenance_context(tenant):
+                connection.close()
+                connection.ensure_connection()
+        except DatabaseError as error:
+            raise TenantUnavailableError(f"The database of tenant {slug!r} cannot be opened: {error}") from error
+        return _transition(tenant, ACTION.RESUME, Tenant.State.MAINTENANCE, Tenant.State.ACTIVE)
 
 
 def find_tenant(slug: str) -> Tenant:

@@ -157,12 +157,13 @@ class MySQLInstallation(Installation):
         self._tables = {}
         for database in ours:
             self._sql(f"CREATE DATABASE copy_{database}")
-            for (table,) in self._sql(f"SHOW TABLES FROM {database}"):
+            for table, _ in self._sql(f"SHOW FULL TABLES FROM {database} WHERE Table_type = 'BASE TABLE'"):
                 self._tables[f"{database}.{table}"] = f"copy_{database}.{table}"
                 self._sql(f"CREATE TABLE copy_{database}.{table} LIKE {database}.{table}")
                 self._sql(f"INSERT INTO copy_{database}.{table} SELECT * FROM {database}.{table}")
         self._databases = self._database_names()
         self._checksums = self._checksum()
+        self._identities = self._views()
 
     def _database_names(self):
         return {name for (name,) in self._sql("SHOW DATABASES")}
@@ -172,6 +173,10 @@ class MySQLInstallation(Installation):
 
     def _checksum(self):
         return dict(self._sql("CHECKSUM TABLE " + ", ".join(self._tables)))
+
+    def _views(self):
+        views = "SELECT TABLE_SCHEMA, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA LIKE 't%'"
+        return self._sql(views)
 
     def _put_back(self):
         for database in self._database_names() - self._databases:
@@ -186,3 +191,6 @@ class MySQLInstallation(Installation):
                 self._sql(f"DELETE FROM {table}")
                 self._sql(f"INSERT INTO {table} SELECT * FROM {self._tables[table]}")
             self._sql("SET foreign_key_checks = 1")
+        if self._views() != self._identities:
+            for database, definition in self._identities:
+                self._sql(f"CREATE OR REPLACE SQL SECURITY INVOKER VIEW {database}.tenant_identity AS {definition}")

@@ -15,22 +15,12 @@ from django.db import Error, OperationalError
 from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
 from django.db.transaction import TransactionManagementError
 
-from tenants.exceptions import NoTenantError, WrongTenantError
-from tenants.planes import Account, Bound, current
+from tenants.exceptions import NoTenantError, TenantUnavailableError, WrongTenantError
+from tenants.planes import Account, Bound, Plane, current
 
 # After these the server may have rolled back more, or less, than the caller knows. To go on inside the same atomic()
 # would commit half a transaction: after 1213 the second half, after 1205 both without the statement that failed.
 BREAKS_TRANSACTION = frozenset({1205, 1213, 1317, 1969, 2006, 2013})
-# Statements that end the open transaction on MySQL and MariaDB, even when they are then refused; and those that can
-# carry one: prepared, compound and executable comments. Django's own ROLLBACK TO SAVEPOINT is let through.
-ENDS_TRANSACTION = re.compile(
-    r"(?:\s|/\*(?![!M]).*?\*/|--[^\n]*\n|#[^\n]*\n|\()*"
-    r"(?:/\*[!M]|SET\b.*\b(?:autocommit|PASSWORD|ROLE|STATEMENT)\b|ROLLBACK\b(?!\s+(?:WORK\s+)?TO\b)|(?:"
-    r"CREATE|ALTER|DROP|TRUNCATE|RENAME|ANALYZE|OPTIMIZE|REPAIR|CHECK|CACHE|LOAD|FLUSH|RESET|LOCK|UNLOCK|GRANT|REVOKE|"
-    r"INSTALL|UNINSTALL|START|STOP|CHANGE|SHUTDOWN|BACKUP|XA|BEGIN|COMMIT|CALL|PREPARE|EXECUTE|IF|CASE|LOOP|WHILE|REPEAT|"
-    r"FOR)\b)",
-    re.IGNORECASE | re.DOTALL,
-)
 
 
 class GuardedCursor(CursorWrapper):
@@ -111,6 +101,11 @@ class _BreaksTransactionOnError:
             self.wrapper.needs_rollback = self.wrapper.in_atomic_block
 
 
+def _discard(connection) -> None:
+    with suppress(Exception):  # it is gone already, or as good as gone
+        connection.close()
+
+
 class GuardedWrapper(_Wrapper):
     """
     Mixed into a Django ``DatabaseWrapper``. ``alias`` and ``account`` say whom it works for.
@@ -121,7 +116,7 @@ class GuardedWrapper(_Wrapper):
     Database: Any  # the driver
     account: Account = "runtime"
     retired = False
-    ddl_commits = False
+    ends_transaction: re.Pattern[str]  # statements that end the open transaction, whatever else they do
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -146,7 +141,7 @@ class GuardedWrapper(_Wrapper):
 
     def before_statement(self, sql) -> None:
         self.require_own_plane()
-        if self.ddl_commits and not self.autocommit and self.account == "runtime" and ENDS_TRANSACTION.match(sql):
+        if not self.autocommit and self.account == "runtime" and self.ends_transaction.match(sql):
             raise TransactionManagementError(
                 "This statement would end the transaction that it stands in, even when the server refuses it: "
                 f"{sql[:80]!r}. Run it outside atomic()."
@@ -162,9 +157,54 @@ class GuardedWrapper(_Wrapper):
         self.require_own_plane()
         return super()._cursor(name)
 
+    def connect(self):
+        """Django keeps a connection whose set-up failed: the next query would run on it as if nothing had happened."""
+        try:
+            super().connect()
+        except BaseException:
+            if self.connection is not None:
+                _discard(self.connection)
+                self.connection = None
+            raise
+
     def get_new_connection(self, conn_params):
-        self.require_own_plane()
-        return super().get_new_connection(conn_params)
+        bound = self.require_own_plane()
+        connection = super().get_new_connection(conn_params)
+        if bound.plane is Plane.TENANT:
+            try:
+                self._require_identity(connection, bound)
+            except BaseException:
+                _discard(connection)
+                raise
+        return connection
+
+    def _require_identity(self, connection, bound: Bound) -> None:
+        """A restored, swapped or re-pointed database is not the tenant's, whatever its name and account."""
+        if (identity := self._identity_of(connection)) == bound.alias:
+            return
+        if bound.record.refuse_database not in bound.after_unbind:
+            bound.after_unbind.append(bound.record.refuse_database)
+        raise TenantUnavailableError(
+            f"The database that was opened for {bound} is not {bound.alias}: it says that it is "
+            f"{identity or 'nobody'}. The tenant goes into maintenance: put its own in place, then resume it."
+        )
+
+    def _identity_of(self, connection) -> str | None:
+        cursor = connection.cursor()
+        try:
+            cursor.execute("SELECT identity FROM tenant_identity")
+            rows = cursor.fetchall()
+        except self.Database.Error as error:
+            if self.says_nobody(error):
+                return None
+            raise  # it did not answer: no reason to take it for another
+        finally:
+            cursor.close()
+        return ", ".join(str(identity) for (identity,) in rows)
+
+    def says_nobody(self, error: Exception) -> bool:
+        """Whether the driver's ``error`` means that a database has no view of that form."""
+        raise NotImplementedError
 
     def copy(self, alias=None):
         raise WrongTenantError("A connection cannot be copied: nobody would close the copy when its binding ends.")

@@ -57,6 +57,10 @@ def _settings(server, name: str, user: str, password: str) -> dict[str, Any]:
 def create_database(alias: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE IF NOT EXISTS `{alias}` CHARACTER SET utf8mb4 COLLATE {COLLATION}")
+        # By the administrator: the runtime account cannot change it, the migration account can only remove it.
+        cursor.execute(
+            f"CREATE OR REPLACE SQL SECURITY INVOKER VIEW `{alias}`.tenant_identity AS SELECT '{alias}' AS identity"
+        )
 
 
 def create_account(alias: str, credential) -> None:

@@ -30,6 +30,8 @@ def admin_settings(server) -> dict[str, Any]:
 
 def create_database(alias: str) -> None:
     create_file(path_of(alias))
+    with closing(sqlite3.connect(path_of(alias))) as connection:
+        connection.execute(f"CREATE VIEW IF NOT EXISTS tenant_identity AS SELECT '{alias}' AS identity")
 
 
 def create_file(path: Path) -> None:

@@ -153,7 +153,6 @@ MOVES = {
     (Tenant.State.ACTIVE, resume_tenant),
     (Tenant.State.SUSPENDED, suspend_tenant),
     (Tenant.State.MAINTENANCE, suspend_tenant),
-    (Tenant.State.MAINTENANCE, resume_tenant),
     (Tenant.State.DELETING, resume_tenant),
     (Tenant.State.DELETED, resume_tenant),
 }

@@ -1,5 +1,6 @@
 """MariaDB and MySQL with the guard, strict mode, UTC, one charset, and a limit on every wait."""
 
+import re
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
@@ -13,6 +14,17 @@ SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY
 # Seconds without a byte from the server before the client gives up: a stopped server must not stop us with it.
 READ_TIMEOUT = {"runtime": 5, "migration": 600, "admin": 60}
 LOCK_TIMEOUT = 5  # seconds; the default for metadata locks is a day, and a waiting ALTER blocks every plain SELECT
+NO_SUCH_TABLE, NO_SUCH_COLUMN, BROKEN_VIEW = 1146, 1054, 1356
+# Statements that end the open transaction on MySQL and MariaDB, even when they are then refused; and those that can
+# carry one: prepared, compound and executable comments. Django's own ROLLBACK TO SAVEPOINT is let through.
+ENDS_TRANSACTION = re.compile(
+    r"(?:\s|/\*(?![!M]).*?\*/|--[^\n]*\n|#[^\n]*\n|\()*"
+    r"(?:/\*[!M]|SET\b.*\b(?:autocommit|PASSWORD|ROLE|STATEMENT)\b|ROLLBACK\b(?!\s+(?:WORK\s+)?TO\b)|(?:"
+    r"CREATE|ALTER|DROP|TRUNCATE|RENAME|ANALYZE|OPTIMIZE|REPAIR|CHECK|CACHE|LOAD|FLUSH|RESET|LOCK|UNLOCK|GRANT|REVOKE|"
+    r"INSTALL|UNINSTALL|START|STOP|CHANGE|SHUTDOWN|BACKUP|XA|BEGIN|COMMIT|CALL|PREPARE|EXECUTE|IF|CASE|LOOP|WHILE|REPEAT|"
+    r"FOR)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
 _server_data: dict[tuple[str, object] | None, dict[str, Any]] = {}
 
 
@@ -25,7 +37,7 @@ class DatabaseOperations(MySQLOperations):
 
 
 class DatabaseWrapper(GuardedWrapper, base.DatabaseWrapper):
-    ddl_commits = True
+    ends_transaction = ENDS_TRANSACTION
     ops_class = DatabaseOperations
 
     @cached_property
@@ -36,6 +48,9 @@ class DatabaseWrapper(GuardedWrapper, base.DatabaseWrapper):
             _server_data[server] = super().mysql_server_data
             _server_data.setdefault(None, _server_data[server])
         return _server_data[server]
+
+    def says_nobody(self, error):
+        return error.args[0] in (NO_SUCH_TABLE, NO_SUCH_COLUMN, BROKEN_VIEW)
 
     def get_connection_params(self):
         params = super().get_connection_params()

@@ -1,5 +1,6 @@
 """SQLite with the guard. One file per database, mode 0600, made by the provisioner and never by connecting to it."""
 
+import re
 import sqlite3
 from urllib.parse import quote
 
@@ -8,9 +9,32 @@ from django.db.backends.sqlite3 import base
 
 from tenants import connections
 from tenants.backends.guard import GuardedWrapper
+from tenants.planes import Plane
+
+# Django sends BEGIN where nothing is open, and what it commits and rolls back by calling the driver.
+ENDS_TRANSACTION = re.compile(
+    r"(?:[\s;\ufeff]|/\*.*?\*/|--[^\n]*\n)*(?:BEGIN|COMMIT|END|ROLLBACK(?!\s+(?:(?:TRANSACTION|WORK)\s+)?TO\b))\b",
+    re.IGNORECASE | re.DOTALL,
+)
+OBJECTS = ("INDEX", "TABLE", "TEMP_INDEX", "TEMP_TABLE", "TEMP_TRIGGER", "TEMP_VIEW", "TRIGGER", "VIEW", "VTABLE")
+DDL = {getattr(sqlite3, f"SQLITE_{verb}_{kind}") for verb in ("CREATE", "DROP") for kind in OBJECTS}
+# With a value: what Django sets, and those whose value is a name to look up. `writable_schema` would be DDL by UPDATE.
+LOOK_UPS = ("foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo", "table_info")
+PRAGMAS = {"busy_timeout", "foreign_keys", "table_list", "table_xinfo", *LOOK_UPS}
+
+
+def runtime_may(action: int, first: str | None, second: str | None, *where: str | None) -> int:
+    """What MariaDB's runtime account may, asked when a statement is prepared: data, and no word of the schema."""
+    if action in DDL or action == sqlite3.SQLITE_ALTER_TABLE:
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_PRAGMA and second is not None and first not in PRAGMAS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK
 
 
 class DatabaseWrapper(GuardedWrapper, base.DatabaseWrapper):
+    ends_transaction = ENDS_TRANSACTION
+
     def get_connection_params(self):
         params = super().get_connection_params()
         # A read transaction that turns into a write fails at once in WAL mode, whatever the timeout: hence IMMEDIATE.
@@ -25,4 +49,9 @@ class DatabaseWrapper(GuardedWrapper, base.DatabaseWrapper):
             )
         connection = super().get_new_connection(conn_params)
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # ATTACH would open another tenant's file
+        if self.bound.plane is Plane.TENANT and self.account == "runtime":
+            connection.set_authorizer(runtime_may)
         return connection
+
+    def says_nobody(self, error):
+        return error.sqlite_errorcode in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB)

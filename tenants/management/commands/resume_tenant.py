@@ -3,7 +3,7 @@ from tenants.services import resume_tenant
 
 
 class Command(TenancyCommand):
-    help = "Resume a suspended tenant."
+    help = "Resume a suspended tenant, or one in maintenance whose database proves to be its own."
     example = "resume_tenant acme"
 
     def add_arguments(self, parser):
