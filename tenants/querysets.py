@@ -37,35 +37,50 @@ def _require_here(origin: str | None, what: str) -> None:
 
 
 class _RowCache:
-    """``_result_cache``: filled in one database, read there only. The stamp is pickled and copied with the rows."""
+    """
+    ``_result_cache``: filled in one database, read there only. The stamp is pickled and copied with the rows.
+
+    Every queryset sets it to ``None`` when it is made, which tells where that was.
+    """
 
     def __get__(self, queryset, owner=None):
-        rows = queryset.__dict__.get("_result_cache")
+        state = queryset.__dict__
+        rows = state["_result_cache"]
         if rows is not None:
-            _require_here(queryset.__dict__.get("_filled_in"), "A queryset filled in")
+            bound = current()
+            if bound is None or state["_filled_in"] != bound.alias:
+                _require_here(state["_filled_in"], "A queryset filled in")
         return rows
 
     def __set__(self, queryset, rows):
-        if rows is not None:
-            if queryset._built_in is None and current() is not None:
+        state, bound = queryset.__dict__, current()
+        if rows is None:
+            state.setdefault("_built_in", None if bound is None else bound.alias)
+        else:
+            if bound is not None and state["_built_in"] is None:
                 raise WrongTenantError(
                     f"A queryset of {queryset.model._meta.label} that was built where nothing was bound would keep one "
                     "tenant's rows for the next. Clone it here first: queryset.all()."
                 )
-            queryset.__dict__["_filled_in"] = _here()
-        queryset.__dict__["_result_cache"] = rows
-
-
-def _stamped(init):
-    @wraps(init)
-    def stamping(self, *args, **kwargs):
-        self._built_in = _here()
-        init(self, *args, **kwargs)
-
-    return stamping
+            state["_filled_in"] = None if bound is None else bound.alias
+        state["_result_cache"] = rows
 
 
 def _of_here(method):
+    """The queryset itself belongs here; ``method`` has no arguments."""
+
+    @wraps(method)
+    def checked(self):
+        if self._built_in is not None:
+            bound = current()
+            if bound is None or self._built_in != bound.alias:
+                _require_here(self._built_in, "A queryset built in")
+        return method(self)
+
+    return checked
+
+
+def _all_of_here(method):
     """The queryset itself, and the querysets given to it, belong here."""
 
     @wraps(method)
@@ -172,17 +187,17 @@ def install() -> None:
     queryset, raw, model, subquery = cast(Any, QuerySet), cast(Any, RawQuerySet), cast(Any, Model), cast(Any, Subquery)
     for kind in (queryset, raw):
         kind._result_cache = _RowCache()
-        kind.__init__ = _stamped(kind.__init__)
         kind._clone = _of_here(kind._clone)
         # Whatever touches the database asks for this first: count(), update(), iterator() ...
         kind.db = property(_of_here(kind.db.fget))
+    raw._built_in = None  # it asks for its database before it has a row cache
     for name in ("_merge_sanity_check", "_combinator_query", "resolve_expression"):
-        setattr(queryset, name, _of_here(getattr(queryset, name)))
+        setattr(queryset, name, _all_of_here(getattr(queryset, name)))
     for name in ("bulk_create", "bulk_update", "contains"):
         setattr(queryset, name, _given_objects(name))
     queryset._iterator = _checked_at_each_row(queryset._iterator)
     queryset.aiterator = _checked_at_each_row_async(queryset.aiterator)
-    subquery.__init__ = _of_here(subquery.__init__)
+    subquery.__init__ = _all_of_here(subquery.__init__)
     lookups, relation = cast(Any, related_lookups), cast(Any, ForeignObject)
     lookups.get_normalized_value = _given_object(lookups.get_normalized_value, "A filter was given")
     relation.get_foreign_related_value = _key_of_related(relation.get_foreign_related_value)
