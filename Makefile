@@ -20,7 +20,7 @@ ifeq ($(filter sqlite mysql,$(ENGINE)),)
 $(error ENGINE=$(ENGINE) is not known: use ENGINE=sqlite or ENGINE=mysql)
 endif
 
-.PHONY: help demo run test test-next check guards python system-mysql system-test next-python
+.PHONY: help demo run test test-next check guards coverage python system-mysql system-test next-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -48,8 +48,15 @@ check: system-mysql .venv/.with-check ## lint, format, types, import contract, m
 	$(BIN)/python manage.py check --deploy --fail-level WARNING && \
 	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file "$$BULKHEAD_HOME/schema.yml"
 
-guards: system-test .venv/.with-test ## take each guard out of the source in turn; a test must go red
-	@exec $(BIN)/python tools/guards.py
+guards: coverage ## and take each guard out of the source in turn; a test must go red
+	@exec $(BIN)/python -m tools.guards
+
+# With the names and durations of the tests, from which `python -m tools.guards --learn` chooses.
+coverage: system-test .venv/.with-test ## every branch of the isolation core must be taken by a test
+	@rm -f .coverage .coverage.* .coverage-durations
+	@COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/python -m coverage run -m pytest -q -n auto -p tools.guards.contexts \
+		tests/tenants tests/invariants tests/config
+	@$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report
 
 define AS_IN_PRODUCTION
 scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

@@ -1,0 +1,59 @@
+"""Running tests in a copy of the source."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tools.guards.catalogue import ROOT
+
+NOT_COPIED = (".venv*", ".git", "__pycache__", ".*_cache", ".coverage*", "var", "*.egg-info")
+RED = re.compile(r"^(?:FAILED|ERROR) (tests/\S+?::.+?)(?: - |$)", re.MULTILINE)
+# The exit code alone does not say so: that of tests on one engine is 1, because the other has passed fewer.
+GREEN = re.compile(r"^\d+ passed(, \d+ \w+)* in ", re.MULTILINE)
+
+
+class Outcome(NamedTuple):
+    red: str  # the test that went red
+    fault: str  # why nothing can be said; without it and without ``red``, all is green
+
+
+def copy_source(tree: Path) -> Path:
+    return Path(shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*NOT_COPIED)))
+
+
+def run_tests(tree: Path, tests: Sequence[str], seconds: int) -> Outcome:
+    """Until the first that is red."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+    command += ["--ignore=tests/test_guards.py", *tests]  # which compares the source with the list of guards
+    process = subprocess.Popen(  # noqa: S603  our own interpreter
+        command,
+        cwd=tree,
+        env=os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return Outcome("", f"the tests did not end within {seconds} s: {_stop(process)[-500:]}")
+    if red := RED.search(output):
+        return Outcome(red[1], "")
+    return Outcome("", "" if GREEN.search(output) else output[-2000:])
+
+
+def _stop(process: subprocess.Popen) -> str:
+    """By interrupt, on which pytest stops the servers that it started."""
+    process.send_signal(signal.SIGINT)
+    try:
+        return process.communicate(timeout=30)[0]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.communicate()[0]
