@@ -98,6 +98,7 @@ class TargetAdmin(Permanent, admin.ModelAdmin):
     list_display = ["name", "host", "ports", "is_active", "authorized_until", "created_by", "created_at"]
     list_filter = ["is_active"]
     list_select_related = ["created_by"]
+    ordering = ["-id"]  # the model's own is not in force where rows are grouped
     search_fields = ["name", "host"]
     readonly_fields = ["created_by", "created_at"]
 

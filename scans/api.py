@@ -36,7 +36,7 @@ class RolePermission(BasePermission):
     def has_permission(self, request, view):
         if not request.user or not request.user.is_authenticated:
             return False
-        if request.method in ("GET", "HEAD") or request.method not in view.allowed_methods:
+        if request.method in ("GET", "HEAD", "OPTIONS") or request.method not in view.allowed_methods:
             return True  # a method that is not there is answered 405, to everybody
         return request.user.has_perm(view.write_permission)
 
