@@ -10,7 +10,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.conf import settings
 
-from tenants import connections
+from tenants import connections, facets
 from tenants.exceptions import WrongTenantError
 from tenants.planes import Bound, Plane, TenantSnapshot, _bound, current, require_bound
 
@@ -35,18 +35,30 @@ class Binding:
         self._mine: Bound | None = None
 
     def __enter__(self) -> TenantSnapshot | None:
-        return self._bind(self._find())
+        bound = self._find()
+        try:
+            return self._bind(bound)
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
 
     async def __aenter__(self) -> TenantSnapshot | None:
-        return self._bind(await sync_to_async(self._find)())
+        bound = await sync_to_async(self._find)()
+        try:
+            return self._bind(bound)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, None)
+            raise
 
     def __exit__(self, kind, error, traceback) -> None:
-        if ended := self._unbind(kind):
-            _finish(ended, kind)
+        ended, failed = self._unbind(kind)
+        if ended:
+            _finish(ended, failed, kind)
 
     async def __aexit__(self, kind, error, traceback) -> None:
-        if ended := self._unbind(kind):
-            await sync_to_async(_finish)(ended, kind)
+        ended, failed = self._unbind(kind)
+        if ended:
+            await sync_to_async(_finish)(ended, failed, kind)
 
     def _find(self) -> Bound:
         """The plane that is bound already when it is the one asked for, or else the one to bind."""
@@ -64,7 +76,7 @@ class Binding:
                 )
             if connections.is_in_transaction(outer):
                 raise WrongTenantError(f"{self._what} cannot be bound inside an open transaction of the control plane.")
-        bound = replace(self._resolve(), outer=outer)
+        bound = replace(self._resolve(), outer=outer, facets=facets.new_stack())
         connections.before_bind(bound)
         return bound
 
@@ -72,36 +84,41 @@ class Binding:
         if bound is not current():
             _bound.set(bound)
             self._mine = bound
+            facets.enter(bound, bound.facets)
         return bound.record.snapshot if bound.record else None
 
-    def _unbind(self, kind) -> list[Bound]:
+    def _unbind(self, kind) -> tuple[list[Bound], Exception | None]:
         """
         What ends here, innermost first: this block's plane, and what a generator that is still open bound inside it.
+        With it the error of a facet that could not be released.
         """
         mine, self._mine = self._mine, None
         if mine is None:
-            return []
+            return [], None
         ended, inner = [], current()
         while inner is not None and inner is not mine:
             ended.append(inner)
             inner = inner.outer
         if inner is mine:
-            _bound.set(mine.outer)
-            return [*ended, mine]
+            return [*ended, mine], _release([*ended, mine])
         # Closed by somebody else, who has a binding of their own: leave that alone.
         if _may_raise(kind):
             raise WrongTenantError(f"The block that bound {mine} ended where {current() or 'nothing'} is bound.")
-        return []
+        return [], None
 
 
-def _finish(ended: list[Bound], kind) -> None:
+def _release(ended: list[Bound]) -> Exception | None:
+    """Only the innermost can be a tenant, and it is bound still."""
+    try:
+        return facets.leave(ended[0].facets)
+    finally:
+        _bound.set(ended[-1].outer)
+
+
+def _finish(ended: list[Bound], failed: Exception | None, kind) -> None:
     are_clean = [connections.after_unbind(bound) for bound in ended]
     for bound in ended:
-        for hook in bound.after_unbind:
-            try:
-                hook()
-            except Exception:
-                logger.exception("An after_unbind hook of %s failed", bound)
+        run_after_unbind(bound)
     if not _may_raise(kind):
         return
     if not all(are_clean):
@@ -111,6 +128,8 @@ def _finish(ended: list[Bound], kind) -> None:
             f"The block that bound {ended[-1]} ended while {ended[0]} was bound inside it, by a generator that holds a "
             "binding across a yield: both are ended."
         )
+    if failed is not None:
+        raise failed
 
 
 def _may_raise(kind) -> bool:
@@ -126,6 +145,19 @@ def after_unbind(hook: Callable[[], object]) -> None:
     transactions: register it from ``on_commit`` when it depends on one. An error in it is logged.
     """
     require_bound().after_unbind.append(hook)
+
+
+def run_after_unbind(bound: Bound) -> None:
+    """Each hook once: the steps of a streamed body, which come after their request's block, bring more of them."""
+    while True:
+        try:
+            hook = bound.after_unbind.pop(0)
+        except IndexError:  # not asked before: tasks that share a binding may be here at once
+            return
+        try:
+            hook()
+        except Exception:
+            logger.exception("An after_unbind hook of %s failed", bound)
 
 
 @cache

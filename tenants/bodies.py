@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.http import HttpResponseBase
 
+from tenants.binding import run_after_unbind
+from tenants.facets import entered
 from tenants.planes import Bound, _bound
 from tenants.request_ids import request_id
 
@@ -26,14 +29,32 @@ class _Origin:
         """Unconditional: an abandoned body is finalised in whatever task the collector happens to run."""
         tokens = _bound.set(self.bound), request_id.set(self.request_id)
         try:
-            yield
+            with entered(self.bound):
+                yield
         finally:
             _bound.reset(tokens[0])
             request_id.reset(tokens[1])
 
-    def run(self, act: Callable[[], object]) -> object:
-        with self.resumed():
-            return act()
+    def run(self, act: Callable[[], Any]) -> Any:
+        try:
+            with self.resumed():
+                return act()
+        finally:
+            self.run_hooks()
+
+    def run_hooks(self) -> None:
+        """What a step registered with ``after_unbind``, in what was bound around its request, whoever iterates."""
+        if not self.bound.after_unbind:
+            return
+        token = _bound.set(self.bound.outer)
+        try:
+            run_after_unbind(self.bound)
+        finally:
+            _bound.reset(token)
+
+    async def run_hooks_async(self) -> None:
+        if self.bound.after_unbind:
+            await sync_to_async(self.run_hooks)()
 
 
 def keep_bound(response: Any, bound: Bound) -> HttpResponseBase:
@@ -59,8 +80,7 @@ class _Body:
         return self
 
     def __next__(self):
-        with self.origin.resumed():
-            return next(self.body)
+        return self.origin.run(self.body.__next__)
 
 
 class _AsyncBody:
@@ -79,8 +99,11 @@ class _AsyncBody:
         if self._end is _nothing and hasattr(self.body, "aclose"):
             self._end = weakref.finalize(self, _close_in, asyncio.get_running_loop(), self.origin, self.body.aclose)
             self._end.atexit = False
-        with self.origin.resumed():
-            return await anext(self.body)
+        try:
+            with self.origin.resumed():
+                return await anext(self.body)
+        finally:
+            await self.origin.run_hooks_async()
 
 
 def _nothing() -> None:
@@ -91,8 +114,11 @@ def _close_in(loop: asyncio.AbstractEventLoop, origin: _Origin, aclose) -> None:
     """From any thread: an asynchronous generator can be closed in its own event loop only."""
 
     async def close() -> None:
-        with origin.resumed():
-            await aclose()
+        try:
+            with origin.resumed():
+                await aclose()
+        finally:
+            await origin.run_hooks_async()
 
     def start() -> None:
         task = loop.create_task(close())

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -52,6 +53,7 @@ class Bound:
     record: Any = None
     outer: "Bound | None" = None
     after_unbind: list[Callable[[], object]] = field(default_factory=list)
+    facets: ExitStack | None = None  # what tenants.facets has entered
 
     def __str__(self) -> str:
         return f"tenant {self.record.snapshot.slug!r}" if self.record else f"{self.plane} plane"

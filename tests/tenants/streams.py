@@ -6,9 +6,11 @@ from django.http import StreamingHttpResponse
 from django.urls import path
 
 from tenants.accounts.models import User
+from tenants.context import after_unbind
 from tenants.planes import current
 
 ends: list[str] = []
+told: list[str] = []
 
 
 def bound():
@@ -32,6 +34,30 @@ async def rows_async():
         ends.append(f"{bound()} {await User.objects.acount()}")
 
 
+def tell(step):
+    after_unbind(lambda: told.append(f"{step} {bound()}"))
+
+
+def telling():
+    try:
+        for number in range(2):
+            tell(f"step {number}")
+            yield f"{len(told)} told\n"
+    finally:
+        tell("end")
+
+
+async def telling_async():
+    try:
+        for number in range(2):
+            await asyncio.sleep(0)
+            tell(f"step {number}")
+            yield f"{len(told)} told\n"
+    finally:
+        tell("end")
+        ends.append(bound())
+
+
 def failing():
     try:
         yield bound()
@@ -47,6 +73,15 @@ async def endless():
             yield bound()
     finally:
         ends.append(bound())
+
+
+async def endless_telling():
+    try:
+        while True:
+            await asyncio.sleep(0.001)
+            yield bound()
+    finally:
+        after_unbind(lambda: ends.append(f"told in {bound()}"))
 
 
 async def one_and_wait():
@@ -79,8 +114,11 @@ stream_urls = [
     path("rows/", stream(rows)),
     path("rows-async/", stream_async),
     path("rows-async-from-sync/", stream(rows_async)),
+    path("telling/", stream(telling)),
+    path("telling-async/", stream(telling_async)),
     path("failing/", stream(failing)),
     path("endless/", stream(endless)),
+    path("endless-telling/", stream(endless_telling)),
     path("one-and-wait/", stream(one_and_wait)),
     path("wait/", wait_for_ever),
 ]

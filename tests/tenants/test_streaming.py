@@ -24,6 +24,7 @@ def ask(settings, alice, globex):
     """The server's side of a request: a WSGI environment for alice's ``/api/v1/<view>/``."""
     settings.ROOT_URLCONF = "tests.tenants.plane_views"
     streams.ends.clear()
+    streams.told.clear()
     token = Forge(alice).genuine
 
     def environ(view):
@@ -136,6 +137,29 @@ def test_a_body_that_is_never_begun_ends_quietly(ask):
     assert streams.ends == []
 
 
+TOLD = ["step 0 nothing", "step 1 nothing", "end nothing"]
+
+
+def test_what_a_step_tells_after_its_binding_is_told_before_the_next_and_where_nothing_is_bound(ask):
+    body = serve(ask("telling"))
+
+    with tenant_context("globex"):
+        steps = [step.decode() for step in body]
+        assert str(current()) == "tenant 'globex'"
+
+    assert (steps, streams.told) == (["0 told\n", "1 told\n"], TOLD)
+    body.close()
+
+
+def test_the_end_of_an_abandoned_body_is_told_too(ask):
+    body = serve(ask("telling"))
+    next(iter(body))
+
+    body.close()
+
+    assert streams.told == [TOLD[0], TOLD[2]]
+
+
 def converse(scope, view, hear=lambda sent, disconnect: None):
     """Runs one ASGI request; ``hear`` sees each message and may disconnect. The messages, and the bindings between."""
 
@@ -183,12 +207,25 @@ def test_each_step_is_bound_under_asgi(scope, view):
     assert streams.ends == ENDED_IN_ACME
 
 
+def test_what_a_step_tells_is_told_under_asgi_too(scope):
+    sent, bindings = converse(scope, "telling-async")
+
+    assert sent == [200, "0 told\n", "1 told\n", None]
+    assert (streams.told, set(bindings)) == (TOLD, {None})
+
+
 def test_a_client_that_disconnects_between_two_steps_ends_the_body_in_its_plane(scope):
     sent, bindings = converse(scope, "endless", lambda sent, disconnect: disconnect() if len(sent) > 3 else None)
 
     assert set(sent[1:]) == {"tenant 'acme'"}
     assert set(bindings) == {None}
     assert streams.ends == ["tenant 'acme'"]
+
+
+def test_what_the_end_of_an_abandoned_async_body_tells_is_told(scope):
+    converse(scope, "endless-telling", lambda sent, disconnect: disconnect() if len(sent) > 3 else None)
+
+    assert streams.ends == ["told in nothing"]
 
 
 def test_a_client_that_disconnects_within_a_step_ends_the_body_in_its_plane(scope):
