@@ -42,6 +42,7 @@ PLANE_PATHS = [
     ("/readyz", "control"),
 ]
 TENANT_ERROR_RESPONSE = "config.api.error_response"
+TENANT_RETIRE = "tenants.sentinel.end_process"  # for a process in which code has changed its own binding
 WORKSPACE_URLCONF = "config.workspace_urls"
 
 INSTALLED_APPS = [

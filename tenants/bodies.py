@@ -15,6 +15,7 @@ from tenants.binding import run_after_unbind
 from tenants.facets import entered
 from tenants.planes import Bound, _bound
 from tenants.request_ids import request_id
+from tenants.sentinel import unchanged
 
 _closing: set[asyncio.Task] = set()  # an event loop holds its tasks weakly
 
@@ -29,7 +30,7 @@ class _Origin:
         """Unconditional: an abandoned body is finalised in whatever task the collector happens to run."""
         tokens = _bound.set(self.bound), request_id.set(self.request_id)
         try:
-            with entered(self.bound):
+            with entered(self.bound), unchanged(f"a step of the body of request {self.request_id}"):
                 yield
         finally:
             _bound.reset(tokens[0])

@@ -38,6 +38,7 @@ from tenants.exceptions import (
 )
 from tenants.registry import TenantRecord, registry
 from tenants.secrets import give_up_fleet_key
+from tenants.sentinel import unchanged, unit_of_work
 
 logger = logging.getLogger(__name__)
 
@@ -106,16 +107,20 @@ class TenantJob(Job):
     def perform(self) -> None:
         """Returns nothing, whatever the function does: results have no place in Redis."""
         try:
-            record = self._verify()
-            try:
-                require_state(record, ACTIVE)
-            except TenantError as error:
-                logger.warning("Job %s is not run: %s", self.id, error)
-                return
-            with tenant_context(record.snapshot.id):
-                super().perform()
+            with unit_of_work(f"job {self.id}", in_command=True):
+                self._perform()
         finally:
             close_tenant_connections()
+
+    def _perform(self) -> None:
+        record = self._verify()
+        try:
+            require_state(record, ACTIVE)
+        except TenantError as error:
+            logger.warning("Job %s is not run: %s", self.id, error)
+            return
+        with tenant_context(record.snapshot.id), unchanged(f"job {self.id}"):
+            super().perform()
 
     @property
     def func(self):

@@ -23,8 +23,10 @@ from tenants.exceptions import (
 )
 from tenants.models import validate_slug
 from tenants.mounts import read_cookies, stay_inside
-from tenants.planes import _bound, current
+from tenants.planes import current
 from tenants.registry import registry
+from tenants.request_ids import request_id
+from tenants.sentinel import unchanged, unit_of_work
 from tenants.tokens import tenant_of, verify
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -38,13 +40,11 @@ class PlaneMiddleware:
     def __call__(self, request):
         """Begins and ends unbound, whatever this thread was left with and whatever the view leaves."""
         prefix, kind = next((each for each in settings.PLANE_PATHS if _is_under(request, each[0])), ("", "unbound"))
-        token = _bound.set(None)
-        try:
-            return getattr(self, f"_{kind}")(request, prefix)
-        except (TenantError, OperationalError) as error:
-            return self.error_response(request, error)
-        finally:
-            _bound.reset(token)
+        with unit_of_work(f"request {request_id.get()}"):
+            try:
+                return getattr(self, f"_{kind}")(request, prefix)
+            except (TenantError, OperationalError) as error:
+                return self.error_response(request, error)
 
     def process_exception(self, request, exception):
         if isinstance(exception, TenantError | OperationalError):
@@ -97,20 +97,24 @@ class PlaneMiddleware:
             set_urlconf(outer_urlconf)
 
     def _respond(self, request) -> HttpResponseBase:
-        """One transaction per unsafe request, rolled back when the answer is an error."""
         bound = current()
         if bound is None:
             return self.get_response(request)
-        if request.method in SAFE_METHODS:
-            response = self.get_response(request)
-        else:
-            with transaction.atomic():
-                response = self.get_response(request)
-                if response.status_code >= 400:
-                    transaction.set_rollback(True)
-                elif transaction.get_rollback():
-                    raise TenantUnavailableError("The view answered as if it had done what its database had undone.")
+        with unchanged(f"request {request_id.get()}"):
+            response = self._view(request)
         return keep_bound(response, bound)
+
+    def _view(self, request) -> HttpResponseBase:
+        """One transaction per unsafe request, rolled back when the answer is an error."""
+        if request.method in SAFE_METHODS:
+            return self.get_response(request)
+        with transaction.atomic():
+            response = self.get_response(request)
+            if response.status_code >= 400:
+                transaction.set_rollback(True)
+            elif transaction.get_rollback():
+                raise TenantUnavailableError("The view answered as if it had done what its database had undone.")
+            return response
 
 
 def _is_under(request, prefix: str) -> bool:

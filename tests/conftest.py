@@ -5,6 +5,7 @@ A test that asks for any of them runs once per engine. Tests are unbound: they b
 does. What a test commits is put back after it.
 """
 
+import os
 import shutil
 
 import django_rq
@@ -55,6 +56,15 @@ def _engine(request, redis):
     else:
         yield MySQLInstallation(home, request.getfixturevalue("mariadb"))
     shutil.rmtree(home)
+
+
+@pytest.fixture(autouse=True)
+def retired(monkeypatch):
+    """This process, each time that it would have been ended for changing its own binding. Such a test clears it."""
+    pids: list[int] = []
+    monkeypatch.setattr("tenants.sentinel.end_process", lambda: pids.append(os.getpid()))
+    yield pids
+    assert pids == [], "Something was left bound: the log has where."
 
 
 @pytest.fixture

@@ -1,17 +1,19 @@
 """Views that do to their binding whatever views may do; the URL configuration of the middleware's tests."""
 
 import asyncio
+import contextvars
+import os
 
 from django.db import OperationalError, transaction
-from django.http import HttpResponse, JsonResponse
+from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import get_urlconf, path, reverse
 from django.views.decorators.csrf import csrf_exempt
 
 import config.urls
 from scans.models import ScanProfile
-from tenants.context import control_plane
+from tenants.context import control_plane, tenant_context
 from tenants.exceptions import NoTenantError, TenantSuspendedError
-from tenants.planes import current
+from tenants.planes import _bound, current
 from tests.tenants.streams import stream_urls
 
 
@@ -79,6 +81,36 @@ def leave_a_plane_bound(request):
     return HttpResponse()
 
 
+def bound_to(slug):
+    """What is bound where somebody else has bound ``slug``: cheating needs one."""
+
+    def enter():
+        with tenant_context(slug):
+            return current()
+
+    return contextvars.Context().run(enter)
+
+
+def rebind(request):
+    """Cheats: the rest of the request, and whoever comes after it in this thread, is globex's."""
+    _bound.set(bound_to("globex"))
+    return pid(request)
+
+
+def rebind_in_a_step(request):
+    def body():
+        yield f"{os.getpid()}\n"
+        _bound.set(bound_to("globex"))
+        yield "cheated\n"
+        yield f"{current()}\n"
+
+    return StreamingHttpResponse(body())
+
+
+def pid(request):
+    return JsonResponse({"bound": str(current() or "nothing"), "pid": os.getpid()})
+
+
 def crash(request):
     raise ValueError("a bug")
 
@@ -95,6 +127,9 @@ VIEWS = [
     path("exit/", exit_the_process),
     path("fail/<str:error>/", fail),
     path("leave-bound/", leave_a_plane_bound),
+    path("rebind/", rebind),
+    path("rebind-in-a-step/", rebind_in_a_step),
+    path("pid/", pid),
     path("crash/", crash),
     *stream_urls,
 ]

@@ -93,10 +93,12 @@ def test_concurrent_requests_keep_their_planes_and_prefixes_apart(views, bearer)
 
 @pytest.mark.parametrize("view", ["crash", "write-and-crash", "leave-open", "nowhere", "write/500", "leave-bound"])
 @pytest.mark.parametrize("mount", ["", "api/v1/", "operator/", "t/acme/", "t/nobody/"])
-def test_the_binding_is_released_whatever_the_view_does(views, client, mount, view):
+def test_the_binding_is_released_whatever_the_view_does(views, client, retired, mount, view):
     client.get(f"/{mount}{view}/")
 
     assert current() is None
+    assert len(retired) == (view == "leave-bound" and mount in ("", "t/nobody/"))
+    retired.clear()
     assert client.get("/where/").json()["bound"] == "nothing"
 
 
@@ -116,7 +118,7 @@ def test_a_workspace_leaves_no_prefix_and_no_urls_behind_when_nobody_closes_its_
         answer.close()
 
 
-def test_a_request_begins_unbound_in_a_thread_that_was_left_bound(views, client):
+def test_a_request_begins_unbound_in_a_thread_that_was_left_bound(views, client, retired):
     with tenant_context("acme"):
         stale = current()
     token = _bound.set(stale)
@@ -127,6 +129,8 @@ def test_a_request_begins_unbound_in_a_thread_that_was_left_bound(views, client)
         _bound.reset(token)
 
     assert answers == list(PLANES.values())
+    assert len(retired) == len(PLANES)
+    retired.clear()
 
 
 @pytest.mark.parametrize("kind", ["write", "write-async"])
