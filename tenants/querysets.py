@@ -16,7 +16,7 @@ from django.db.models.query import QuerySet, RawQuerySet
 
 from tenants.exceptions import NoTenantError, WrongTenantError
 from tenants.planes import current, require_bound
-from tenants.routers import require_same_database
+from tenants.routers import lives_in, require_same_database
 
 
 def _here() -> str | None:
@@ -78,6 +78,24 @@ def _of_here(method):
         return method(self)
 
     return checked
+
+
+def _database_of_here(get_database):
+    """
+    ``QuerySet.db``, which whatever touches the database asks for first: ``count()``, ``update()``, ``iterator()`` ...
+
+    ``bulk_create()`` asks for each of its rows: what the router would answer when it is given no hints is answered here.
+    """
+
+    def database(self):
+        bound, origin = current(), self._built_in
+        if origin is not None and (bound is None or origin != bound.alias):
+            _require_here(origin, "A queryset built in")
+        if bound and self._db is None and not self._hints and lives_in(self.model._meta.app_label, bound.plane):
+            return bound.alias
+        return get_database(self)
+
+    return wraps(get_database)(database)
 
 
 def _all_of_here(method):
@@ -165,7 +183,7 @@ def _key_of_related(get_foreign_related_value):
 def _require_objects(objects: Iterable[Any], what: str) -> None:
     bound = require_bound()
     for each in objects:
-        if isinstance(each, Model):
+        if isinstance(each, Model) and each._state.db != bound.alias:
             require_same_database(each, bound, what)
 
 
@@ -188,8 +206,7 @@ def install() -> None:
     for kind in (queryset, raw):
         kind._result_cache = _RowCache()
         kind._clone = _of_here(kind._clone)
-        # Whatever touches the database asks for this first: count(), update(), iterator() ...
-        kind.db = property(_of_here(kind.db.fget))
+        kind.db = property(_database_of_here(kind.db.fget))
     raw._built_in = None  # it asks for its database before it has a row cache
     for name in ("_merge_sanity_check", "_combinator_query", "resolve_expression"):
         setattr(queryset, name, _all_of_here(getattr(queryset, name)))

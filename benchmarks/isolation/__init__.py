@@ -1,0 +1,1 @@
+"""What isolation costs, against plain Django: see ``__main__``."""

@@ -1,0 +1,134 @@
+"""
+An installation with ``acme`` and further tenants, in a process of its own: ``python -m benchmarks.isolation.prepare``.
+
+Tenants after the first are registered without a database, but for those that are asked for: these get the table of the
+benchmark alone, with a row of the same key. Leaves ``about.json`` in the home: what plain Django needs to open the same
+databases, and what the workers ask for.
+"""
+
+import argparse
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+
+import django
+
+django.setup()
+
+from django.conf import settings  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.db import connection, transaction  # noqa: E402
+
+from benchmarks.isolation.rows.models import Row  # noqa: E402
+from tenants.accounts.models import User  # noqa: E402
+from tenants.context import control_plane, fleet_context, server_plane, tenant_context  # noqa: E402
+from tenants.models import RegistryRevision, Tenant, TenantCredential, TenantKey  # noqa: E402
+from tenants.provisioning import PROVISIONERS, sqlite  # noqa: E402
+from tenants.secrets import seal  # noqa: E402
+from tenants.services import _account_name, add_database_server, create_tenant, find_tenant, prepare_home  # noqa: E402
+from tenants.tokens import TenantRefreshToken  # noqa: E402
+
+ROWS = 1000
+
+
+def make_first():
+    prepare_home()
+    with control_plane():
+        call_command("migrate", verbosity=0)
+    if options.server:
+        add_database_server(name="maria", **json.loads(options.server))
+    create_tenant(slug="acme")
+    with control_plane():
+        tenant = find_tenant("acme")  # with its server
+    with fleet_context(tenant, "migration"), connection.schema_editor() as editor:
+        editor.create_model(Row)
+    with tenant_context(tenant):
+        Row.objects.bulk_create(Row(name=f"row {n}", host="shop.example", port=443) for n in range(ROWS))
+        user = User.objects.create_user("alice", role="owner")
+        return tenant, str(TenantRefreshToken.for_user(user).access_token)
+
+
+def register(first, count):
+    with control_plane(), transaction.atomic():
+        tenants = [Tenant(slug=f"t{n}", name=f"t{n}", server=first.server, state="active") for n in range(1, count)]
+        Tenant.objects.bulk_create(tenants, batch_size=500)
+        keys, credentials = [], []
+        for tenant in tenants:
+            secret = seal("0" * 64, key="runtime", tenant=tenant.pk, field="signing_key", version=1)
+            keys.append(TenantKey(tenant=tenant, number=1, sealed_key=secret))
+            if options.server:
+                secret = seal("p" * 32, key="runtime", tenant=tenant.pk, field="runtime_password", version=1)
+                user = _account_name(tenant, "runtime", version=1)
+                credentials.append(
+                    TenantCredential(tenant=tenant, account="runtime", user=user, sealed_password=secret)
+                )
+        TenantKey.objects.bulk_create(keys, batch_size=500)
+        TenantCredential.objects.bulk_create(credentials, batch_size=500)
+        RegistryRevision.publish([first])
+    return tenants
+
+
+def make_databases(first, tenants):
+    provisioner = PROVISIONERS[first.server.engine]
+    if not provisioner.HAS_ACCOUNTS:
+        with closing(sqlite3.connect(sqlite.path_of(first.alias))) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for tenant in tenants:
+            shutil.copy(sqlite.path_of(first.alias), sqlite.path_of(tenant.alias))
+            with closing(sqlite3.connect(sqlite.path_of(tenant.alias))) as database:
+                database.execute("DROP VIEW tenant_identity")
+                database.execute(f"CREATE VIEW tenant_identity AS SELECT '{tenant.alias}' AS identity")
+        return
+    with control_plane():
+        credentials = {each.tenant_id: each for each in TenantCredential.objects.filter(account="runtime")}
+    with server_plane(first.server), connection.cursor() as cursor:
+        for tenant in tenants:
+            provisioner.create_database(tenant.alias)
+            provisioner.create_account(tenant.alias, credentials[tenant.pk])
+            cursor.execute(f"CREATE TABLE {tenant.alias}.rows_row LIKE {first.alias}.rows_row")
+            cursor.execute(f"INSERT INTO {tenant.alias}.rows_row SELECT * FROM {first.alias}.rows_row LIMIT 1")
+
+
+def plain_database(tenant, credential):
+    if credential is None:
+        path = str(sqlite.path_of(tenant.alias))
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": path, "CONN_MAX_AGE": None}
+    return {
+        "ENGINE": "django.db.backends.mysql",
+        "NAME": tenant.alias,
+        "USER": credential.user,
+        "PASSWORD": str(credential.unseal_password()),
+        "HOST": tenant.server.host,
+        "PORT": tenant.server.port,
+        "CONN_MAX_AGE": None,
+        "OPTIONS": {"charset": "utf8mb4"},
+    }
+
+
+def main():
+    first, token = make_first()
+    others = register(first, options.registered)
+    make_databases(first, others[: options.databases - 1])
+    with tenant_context(first):
+        keys = [str(key) for key in Row.objects.order_by("id").values_list("id", flat=True)]
+    with control_plane():
+        credentials = {each.tenant_id: each for each in TenantCredential.objects.filter(account="runtime")}
+    with_database = [first, *others[: options.databases - 1]]
+    about = {
+        "token": token,
+        "keys": keys,
+        "slugs": [tenant.slug for tenant in with_database],
+        "plain": {tenant.slug: plain_database(tenant, credentials.get(tenant.pk)) for tenant in with_database},
+    }
+    (settings.BULKHEAD_HOME / "about.json").write_text(json.dumps(about))
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--registered", type=int, default=1)
+parser.add_argument("--databases", type=int, default=1)
+parser.add_argument("--server", help="host, port, admin_user and admin_password as JSON: MariaDB")
+
+if __name__ == "__main__":
+    options = parser.parse_args()
+    main()
