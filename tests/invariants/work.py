@@ -23,7 +23,8 @@ def names(slug: str) -> set[str]:
 def run_python(installation, code: str) -> str:
     """What ``code`` prints in a new process of this installation; it must end well."""
     control = settings.DATABASES["control"]
-    environment = {name: value for name, value in os.environ.items() if name.startswith(("PATH", "PYTHON", "DJANGO"))}
+    kept = ("PATH", "PYTHON", "DJANGO", "COVERAGE")
+    environment = {name: value for name, value in os.environ.items() if name.startswith(kept)}
     environment["BULKHEAD_HOME"] = str(installation.home)
     if installation.engine == "mysql":
         login = f"{control['USER']}:{control['PASSWORD']}"

@@ -5,6 +5,7 @@ Takes each guard out of a copy of the source in turn; a test must go red.
     python -m tools.guards binding.py:        those whose names begin so
     python -m tools.guards --list
     python -m tools.guards --learn            after `make coverage`: finds the test for each that has none yet
+    python -m tools.guards --learn --tests tests/tenants/test_orm.py -- NAME ...      among these
 
 What is taken out is found in the syntax tree (removals.py) or listed (edits.toml). The test that is known to go red
 without it (found.toml) is run; if it stays green, all are. The working tree is only read.
@@ -22,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
-from tools.guards.candidates import Candidates
+from tools.guards.candidates import Candidates, Given, is_slow_to_start
 from tools.guards.catalogue import ROOT, catalogue, found, needless, write_found
 from tools.guards.contexts import DURATIONS
 from tools.guards.removals import Removal
@@ -34,7 +35,7 @@ LIKELY = 60  # candidates; what none of them notices, hardly any other will
 
 
 class Run:
-    def __init__(self, trees: Iterable[Path], candidates: Candidates | None):
+    def __init__(self, trees: Iterable[Path], candidates: Candidates | Given | None):
         self.trees: SimpleQueue[Path] = SimpleQueue()
         for tree in trees:
             self.trees.put(tree)
@@ -78,17 +79,17 @@ class Run:
             return outcome
         if self.candidates is None:
             return run_tests(tree, ALL, SECONDS_FOR_ALL)
-        likely = self.candidates.of(removal)[:LIKELY]
+        likely = sorted(self.candidates.of(removal)[:LIKELY], key=is_slow_to_start)
         return run_tests(tree, likely, SECONDS_FOR_MANY) if likely else Outcome("", "no test executes it")
 
     def _note(self, removal: Removal, outcome: Outcome) -> None:
-        if self.candidates is not None and outcome.red:
+        if self.candidates is not None and outcome.red.startswith("tests/"):
             with self.writing:
                 self.tests[removal.name] = outcome.red
                 write_found(self.tests)
 
 
-def take_out_all(chosen: list[Removal], candidates: Candidates | None) -> bool:
+def take_out_all(chosen: list[Removal], candidates: Candidates | Given | None) -> bool:
     """Whether a test holds each of the guards."""
     began_at, workers, reasons = time.monotonic(), min(2, os.cpu_count() or 1), needless()
     with tempfile.TemporaryDirectory(prefix="bulkhead-guards-") as directory:
@@ -117,6 +118,7 @@ def main(arguments: list[str]) -> bool:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--list", action="store_true", help="name what would be taken out")
     parser.add_argument("--learn", action="store_true", help="find the tests that are not known yet")
+    parser.add_argument("--tests", nargs="+", default=[], metavar="TEST", help="where to find them")
     options = parser.parse_args(arguments)
     everything = catalogue()
     chosen = [each for each in everything if each.name.startswith(tuple(options.names or [""]))]
@@ -129,7 +131,7 @@ def main(arguments: list[str]) -> bool:
     candidates = None
     if options.learn:
         write_found({name: test for name, test in found().items() if name in {each.name for each in everything}})
-        candidates = Candidates(ROOT / ".coverage", ROOT / DURATIONS)
+        candidates = Given(options.tests) if options.tests else Candidates(ROOT / ".coverage", ROOT / DURATIONS)
         chosen = [each for each in chosen if each.name not in found()]
     return take_out_all(chosen, candidates)
 

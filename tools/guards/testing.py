@@ -14,6 +14,7 @@ from tools.guards.catalogue import ROOT
 
 NOT_COPIED = (".venv*", ".git", "__pycache__", ".*_cache", ".coverage*", "var", "*.egg-info")
 RED = re.compile(r"^(?:FAILED|ERROR) (tests/\S+?::.+?)(?: - |$)", re.MULTILINE)
+NOT_STARTED = re.compile(r"^(?:E\s+)?((?:\w+\.)*\w+Error\b.{,60}).*\s*\Z", re.MULTILINE)
 # The exit code alone does not say so: that of tests on one engine is 1, because the other has passed fewer.
 GREEN = re.compile(r"^\d+ passed(, \d+ \w+)* in ", re.MULTILINE)
 
@@ -46,7 +47,11 @@ def run_tests(tree: Path, tests: Sequence[str], seconds: int) -> Outcome:
         return Outcome("", f"the tests did not end within {seconds} s: {_stop(process)[-500:]}")
     if red := RED.search(output):
         return Outcome(red[1], "")
-    return Outcome("", "" if GREEN.search(output) else output[-2000:])
+    if GREEN.search(output):
+        return Outcome("", "")
+    if error := NOT_STARTED.search(output):
+        return Outcome(f"every test, since none starts: {error[1]}", "")
+    return Outcome("", output[-2000:])
 
 
 def _stop(process: subprocess.Popen) -> str:
