@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 ENGINE ?= sqlite
 PORT ?= 8000
+ROUNDS ?= 40
 NEXT_DJANGO := django>=6.1
 # Needed from the system; tenants/embedded/needs.py says which Debian packages have it.
 MYSQL_NEEDS := mariadb mysql-headers compiler python-headers
@@ -57,6 +58,10 @@ coverage: system-test .venv/.with-test ## every branch of the isolation core mus
 	@COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/python -m coverage run -m pytest -q -n auto -p tools.guards.contexts \
 		tests/tenants tests/invariants tests/config
 	@$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report
+
+bench: system-mysql .venv/.with-test ## what isolation costs, against plain Django (ROUNDS=40; wants a quiet machine)
+	@$(BIN)/python -m benchmarks.isolation --rounds $(ROUNDS)
+	@$(BIN)/python -m benchmarks.isolation --rounds $(ROUNDS) --engine mysql
 
 define AS_IN_PRODUCTION
 scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

@@ -84,7 +84,7 @@ def _database_of_here(get_database):
     """
     ``QuerySet.db``, which whatever touches the database asks for first: ``count()``, ``update()``, ``iterator()`` ...
 
-    ``bulk_create()`` asks for each of its rows: what the router would answer when it is given no hints is answered here.
+    ``bulk_create()`` asks for each row: what the router would answer when it is given no hints is answered here.
     """
 
     def database(self):
