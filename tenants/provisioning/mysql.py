@@ -4,10 +4,12 @@ MariaDB and MySQL: a database and two accounts per tenant, each account granted 
 The functions run under ``server_plane``. DDL commits by itself, so each is safe to run again after being cut off.
 """
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
+from django.db import DatabaseError, connection
 
 from tenants.exceptions import ProvisioningError
 from tenants.secrets import unseal
@@ -27,6 +29,21 @@ GRANTS_TO_EVERYBODY = """
          + (SELECT COUNT(*) FROM mysql.procs_priv WHERE User IN ('', 'PUBLIC'))
 """
 MAX_STATEMENT_SECONDS = {"runtime": 4, "migration": 3600}  # runtime: less than the client waits, so the server ends it
+NO_SUCH_GRANT = 1141
+REFUSED = (1044, 1045, 1142)  # database, log-in, table
+UNREACHABLE = (1040, 1053, 2002, 2003, 2005, 2006, 2013)  # the server's fault, and so every tenant's on it
+ACCOUNT_OF_OURS = re.compile(r"[rm][0-9]+_[0-9a-z]+")
+DATABASE_OF_OURS = re.compile(r"t_[0-9a-f]{32}_g[0-9]+")
+# What may stand beside tables: all of these work with somebody else's rights, or reach another database by themselves.
+BESIDE_TABLES = """
+    SELECT 'view', TABLE_NAME FROM information_schema.VIEWS
+        WHERE TABLE_SCHEMA = %s AND TABLE_NAME <> 'tenant_identity'
+    UNION ALL SELECT 'trigger', TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = %s
+    UNION ALL SELECT 'routine', ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = %s
+    UNION ALL SELECT 'event', EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA = %s
+    UNION ALL SELECT CONCAT(ENGINE, ' table'), TABLE_NAME FROM information_schema.TABLES
+        WHERE TABLE_SCHEMA = %s AND TABLE_TYPE = 'BASE TABLE' AND ENGINE <> 'InnoDB'
+"""
 
 
 def database_settings(server, alias: str, credential) -> dict[str, Any]:
@@ -69,12 +86,15 @@ def create_account(alias: str, credential) -> None:
     limits = f"MAX_USER_CONNECTIONS {MAX_CONNECTIONS[account]}"
     if connection.mysql_is_mariadb:  # type: ignore[attr-defined]
         limits += f" MAX_STATEMENT_TIME {MAX_STATEMENT_SECONDS[account]}"
-    # In a grant `_` and `%` are wildcards: unescaped, t_1 would open tX1 too.
-    pattern = alias.replace("\\", "\\\\").replace("_", r"\_").replace("%", r"\%")
     with connection.cursor() as cursor:
         cursor.execute(f"DROP USER IF EXISTS `{user}`@`%`")
         cursor.execute(f"CREATE USER `{user}`@`%%` IDENTIFIED BY %s WITH {limits}", [str(credential.unseal_password())])
-        cursor.execute(f"GRANT {PRIVILEGES[account]} ON `{pattern}`.* TO `{user}`@`%`")
+        cursor.execute(f"GRANT {PRIVILEGES[account]} ON `{_pattern(alias)}`.* TO `{user}`@`%`")
+
+
+def _pattern(alias: str) -> str:
+    """In a grant `_` and `%` are wildcards: unescaped, t_1 would open tX1 too."""
+    return alias.replace("\\", "\\\\").replace("_", r"\_").replace("%", r"\%")
 
 
 def require_safe_server() -> None:
@@ -100,3 +120,99 @@ def drop_database(alias: str, users: list[str]) -> None:
         for user in users:
             cursor.execute(f"DROP USER IF EXISTS `{user}`@`%`")
         cursor.execute(f"DROP DATABASE IF EXISTS `{alias}`")
+
+
+# What check_isolation asks; nothing here changes anything.
+
+
+def orphans(aliases: set[str], users: set[str]) -> tuple[list[str], list[str]]:
+    """Accounts and databases that are named like tenants' and are none of these."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT User, Host FROM mysql.user")
+        accounts = [(str(user), str(host)) for user, host in cursor.fetchall()]
+        cursor.execute("SHOW DATABASES")
+        databases = [name for (name,) in cursor.fetchall()]
+    strays = [
+        each for each in accounts if ACCOUNT_OF_OURS.fullmatch(each[0]) and (each[0] not in users or each[1] != "%")
+    ]
+    return (
+        sorted(f"{user}@{host}" for user, host in strays),
+        sorted(name for name in databases if DATABASE_OF_OURS.fullmatch(name) and name not in aliases),
+    )
+
+
+def account_faults(alias: str, credential) -> Iterator[str]:
+    """Each thing that an account may beyond what ``create_account`` grants it, and each that it lacks."""
+    account, user = credential.account, credential.user
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(f"SHOW GRANTS FOR `{user}`@`%`")
+        except DatabaseError as error:
+            if error.args[0] != NO_SUCH_GRANT:
+                raise
+            yield f"its {account} account {user} is not there"
+            return
+        grants = {row[0] for row in cursor.fetchall()}
+    limits = {grant for grant in grants if re.fullmatch(_usage(account, user), grant)}
+    own = re.compile(rf"GRANT (.+) ON `{re.escape(_pattern(alias))}`\.\* TO `{user}`@`%`")
+    expected = set(PRIVILEGES[account].split(", "))
+    granted = {grant for grant in grants if (match := own.fullmatch(grant)) and set(match[1].split(", ")) == expected}
+    if not limits:
+        yield f"its {account} account {user} lacks its password or its limits, or has privileges on everything"
+    if not granted:
+        yield f"its {account} account {user} is not granted exactly {PRIVILEGES[account]} on {alias}"
+    for grant in sorted(grants - limits - granted):
+        # Without the password's hash.
+        yield f"its {account} account {user} has another grant: {grant.split(' IDENTIFIED ')[0]}"
+
+
+def _usage(account: str, user: str) -> str:
+    """The first line of SHOW GRANTS, as a pattern; MySQL shows neither password nor limits in it."""
+    start = rf"GRANT USAGE ON \*\.\* TO `{user}`@`%`"
+    if not connection.mysql_is_mariadb:  # type: ignore[attr-defined]
+        return start
+    limits = f"MAX_USER_CONNECTIONS {MAX_CONNECTIONS[account]} MAX_STATEMENT_TIME {MAX_STATEMENT_SECONDS[account]}"
+    return rf"{start} IDENTIFIED BY PASSWORD '\*[0-9A-F]{{40}}'( REQUIRE (SSL|X509))? WITH {limits}\.0+"
+
+
+def identity_faults(alias: str) -> Iterator[str]:
+    """Whether a database's identity is the view that was made: a table could be rewritten."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT VIEW_DEFINITION FROM information_schema.VIEWS "
+            "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = 'tenant_identity'",
+            [alias],
+        )
+        if cursor.fetchall() != ((f"select '{alias}' AS `identity`",),):
+            yield f"its tenant_identity is not the view that says {alias}"
+
+
+def objects_beside_tables(alias: str) -> Iterator[str]:
+    """The ways around an account's grants that stand in its own database."""
+    with connection.cursor() as cursor:
+        cursor.execute(BESIDE_TABLES, [alias] * 5)
+        for what, name in cursor.fetchall():
+            yield f"its database has a {what} {name}, which may reach what the tenant's accounts cannot"
+
+
+def cross_read(handle, neighbour: str | None, control: str | None) -> Iterator[str | None]:
+    """
+    For each thing that the server must refuse to the account of ``handle``, the driver's: ``None``, or what it did
+    instead. ``neighbour`` is another tenant's database, ``control`` the control database.
+    """
+    tables = {
+        f"`{neighbour}`.django_migrations": neighbour,
+        f"`{control}`.tenants_tenantkey": control,
+        "mysql.user": "mysql",
+    }
+    for table in (table for table, database in tables.items() if database):
+        cursor = handle.cursor()
+        try:
+            cursor.execute(f"SELECT 1 FROM {table} LIMIT 1")  # noqa: S608 - names of our own
+            yield f"its account reads {table}"
+        except handle.Error as error:
+            if error.args[0] in UNREACHABLE:
+                raise
+            yield None if error.args[0] in REFUSED else f"its account may look for {table}: {error}"
+        finally:
+            cursor.close()

@@ -36,6 +36,7 @@ REFUSALS = {
         (["acme", "b b", "--password-stdin"], "valid username"),
         (["acme", "bob", "--password-stdin"], "too short"),
     ],
+    "check_isolation": [(["--textfile", "/no/such/directory/bulkhead.prom"], "no directory")],
     "add_database_server": [
         (["Bad Name", "--host", "127.0.0.1", "--user", "x", "--password-stdin"], "is no slug"),
         (["gone", "--host", "127.0.0.1", "--port", "1", "--user", "x", "--password-stdin"], "cannot be used"),
