@@ -21,7 +21,7 @@ ifeq ($(filter sqlite mysql,$(ENGINE)),)
 $(error ENGINE=$(ENGINE) is not known: use ENGINE=sqlite or ENGINE=mysql)
 endif
 
-.PHONY: help demo run test test-next check guards coverage python system-mysql system-test next-python
+.PHONY: help demo run test test-next check guards coverage bench python system-mysql system-test next-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
