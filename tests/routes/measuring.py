@@ -16,6 +16,7 @@ from tests.routes.walking import API, OPERATOR, Route, all_routes
 from tests.routes.world import MISSING, World
 
 WARM_UP = 10
+FASTEST_OF = 5  # what else the machine does makes requests slower, never faster
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def measure(world, request: tuple[Route, str], rounds: int, order, clock) -> Tim
     client, body = world.client("owner"), body_of(route, world, method)
     client.defaults["HTTP_HOST"] = "localhost"
     answers = [canonical(_ask(world, client, method, path, body), *sent) for path, sent in asked.values()]
-    assert answers[0] == answers[1] and answers[0][0] in (302, 404), f"{method} {route.name}: {answers}"
+    assert answers[0] == answers[1] and answers[0][0] in (302, 403, 404), f"{method} {route.name}: {answers}"
 
     def take(name: str, delay: int = 0) -> int:
         began = clock()
@@ -59,7 +60,7 @@ def measure(world, request: tuple[Route, str], rounds: int, order, clock) -> Tim
             pass
         return clock() - began
 
-    usual = sorted(take(name) for _ in range(WARM_UP) for name in asked)[WARM_UP]
+    usual = min(take(name) for _ in range(WARM_UP) for name in asked)
     ways = {"foreign": ("foreign", 0), "missing": ("missing", 0), "delayed": ("foreign", int(usual * DELAY))}
     return Times(f"{method} {route.name}", **_in_rounds(rounds, ways, take, order))
 
@@ -77,7 +78,7 @@ def _in_rounds(rounds: int, ways: dict, take, order) -> dict[str, list[int]]:
             if number % 20 == 0:
                 gc.collect()
             for name in order.sample(list(ways), len(ways)):
-                taken[name].append(take(*ways[name]))
+                taken[name].append(min(take(*ways[name]) for _ in range(FASTEST_OF)))
     finally:
         gc.enable()
     return taken
