@@ -2,9 +2,8 @@
 Whether time tells a foreign id from one that nobody has: `python -m tests.routes.timing --engine mysql --rounds 60`.
 
 In each round a request is made in three ways, in random order: with an id of another tenant's, with one that nobody
-has, and with the foreign one again, 5 % later; each five times, of which the fastest counts. Exits with 1 when the first
-two differ by more than chance, and when the planted delay is not found, so that "alike" is never said of a measurement
-too coarse to know.
+has, and with the foreign one again, 5 % later; each five times, of which the fastest counts. Exits with 1 when the
+first two differ by more than chance, and when the planted delay is not found: too coarse a measurement says nothing.
 """
 
 import argparse
