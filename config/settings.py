@@ -106,10 +106,17 @@ TEMPLATES = [
     }
 ]
 
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "KEY_FUNCTION": "tenants.caches.cache_key",  # every cache needs it: keys of a plane, and none unbound
+    }
+}
+
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True  # served from the packages: nothing to collect
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "default": {"BACKEND": "tenants.storage.PlaneStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
@@ -147,6 +154,7 @@ SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=10),
     "REFRESH_TOKEN_LIFETIME": timedelta(hours=12),
     "USER_ID_CLAIM": "sub",
+    "SIGNING_KEY": "",  # tenants.tokens signs; the stock classes would keep what SECRET_KEY was at their import
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Bulkhead",
@@ -176,7 +184,7 @@ BULKHEAD_JOB_FUNCTIONS = {"scans.jobs.run_scan"}  # nothing else is ever execute
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} [{request_id}] {message}", "style": "{"}},
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} [{request_id} {tenant}] {message}", "style": "{"}},
     "filters": {"request_id": {"()": "tenants.request_ids.RequestIDFilter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
     "root": {"handlers": ["stderr"], "level": "INFO"},

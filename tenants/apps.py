@@ -1,11 +1,12 @@
 from django.apps import AppConfig
 
-from tenants import connections, orm, querysets
+from tenants import connections, orm, querysets, signing
 
 # At import, which is before any app's models are: nothing must get hold of Django's own handler.
 connections.install()
 orm.install()
 querysets.install()
+signing.install()
 
 
 class TenantsConfig(AppConfig):
@@ -13,4 +14,7 @@ class TenantsConfig(AppConfig):
     verbose_name = "Tenants"
 
     def ready(self):
-        from tenants import checks  # noqa: F401, PLC0415  registers them; reads the models, so not before now
+        # These read the models, so not before now.
+        from tenants import ambient, checks  # noqa: F401, PLC0415  checks register themselves
+
+        ambient.register_facets()

@@ -25,7 +25,7 @@ from tenants.models import validate_slug
 from tenants.mounts import read_cookies, stay_inside
 from tenants.planes import current
 from tenants.registry import registry
-from tenants.request_ids import request_id
+from tenants.request_ids import plane_name, request_id
 from tenants.sentinel import unchanged, unit_of_work
 from tenants.tokens import tenant_of, verify
 
@@ -100,6 +100,7 @@ class PlaneMiddleware:
         bound = current()
         if bound is None:
             return self.get_response(request)
+        request.plane = plane_name(bound)
         with unchanged(f"request {request_id.get()}"):
             response = self._view(request)
         return keep_bound(response, bound)

@@ -5,6 +5,7 @@ Bounded. A change that another process makes is seen within ``FRESH_SECONDS`` of
 asks which tenants changed, and those are forgotten here.
 """
 
+import hmac
 import logging
 import os
 import threading
@@ -54,6 +55,15 @@ class TenantRecord:
             number: unseal(sealed, key="runtime", tenant=self.snapshot.id, field="signing_key", version=number)
             for number, sealed in sorted(self.sealed_keys.items())
         }
+
+    @cached_property
+    def django_keys(self) -> tuple[Secret, tuple[Secret, ...]]:
+        """``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS`` inside this tenant; one does not tell the key it is made from."""
+        newest, *older = (
+            Secret(hmac.digest(bytes.fromhex(key), b"bulkhead django secret key 1", "sha256").hex())
+            for _, key in sorted(self.signing_keys.items(), reverse=True)
+        )
+        return newest, tuple(older)
 
     @cached_property
     def runtime_database(self) -> dict[str, Any]:

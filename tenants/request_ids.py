@@ -1,9 +1,11 @@
-"""One name for a request, in its answer and in every log line that it causes."""
+"""One name for a request, in its answer and in every log line that it causes; and whose line it is."""
 
 import logging
 import re
 import uuid
 from contextvars import ContextVar
+
+from tenants.planes import Bound, current
 
 WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
@@ -29,8 +31,19 @@ class RequestIDMiddleware:
 
 
 class RequestIDFilter(logging.Filter):
-    """Gives log records ``request_id``. Django logs refusals after the middleware, with the request on the record."""
+    """
+    Gives log records ``request_id``, and ``tenant``: a slug, the name of another plane, or ``-``. Django logs refusals
+    after the middleware, with the request on the record.
+    """
 
     def filter(self, record):
-        record.request_id = getattr(getattr(record, "request", None), "id", None) or request_id.get()
+        request = getattr(record, "request", None)
+        record.request_id = getattr(request, "id", None) or request_id.get()
+        record.tenant = getattr(request, "plane", None) or plane_name(current())
         return True
+
+
+def plane_name(bound: Bound | None) -> str:
+    if bound is None:
+        return "-"
+    return bound.record.snapshot.slug if bound.record else str(bound.plane)

@@ -7,8 +7,10 @@ import json
 import time
 import uuid
 
+import jwt
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from django.conf import settings
 from rest_framework_simplejwt.tokens import AccessToken
 
 from tenants.context import current_record, tenant_context
@@ -78,7 +80,7 @@ class Forge:
         token = AccessToken.for_user(self.user)
         for name in ("tenant", "aud", "iss"):
             token[name] = self.claims[name]
-        return str(token)
+        return jwt.encode(token.payload, settings.SECRET_KEY, "HS256")  # simplejwt's default
 
 
 HOSTILE = {

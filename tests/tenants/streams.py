@@ -1,6 +1,7 @@
 """Streamed bodies that say what each of their steps is bound to, and what their end is."""
 
 import asyncio
+import logging
 
 from django.http import StreamingHttpResponse
 from django.urls import path
@@ -56,6 +57,11 @@ async def telling_async():
     finally:
         tell("end")
         ends.append(bound())
+
+
+def logging_step():
+    logging.getLogger("bulkhead").warning("a step")
+    yield "a step"
 
 
 def failing():
@@ -116,6 +122,7 @@ stream_urls = [
     path("rows-async-from-sync/", stream(rows_async)),
     path("telling/", stream(telling)),
     path("telling-async/", stream(telling_async)),
+    path("logging/", stream(logging_step)),
     path("failing/", stream(failing)),
     path("endless/", stream(endless)),
     path("endless-telling/", stream(endless_telling)),
