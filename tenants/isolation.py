@@ -22,12 +22,13 @@ from django.db import connection
 from tenants.binding import Binding
 from tenants.context import control_plane, fleet_context, maintenance_context, server_plane
 from tenants.exceptions import ProvisioningError, SecretError, TenantUnavailableError
+from tenants.facets import _facets
 from tenants.models import DatabaseServer, Tenant, TenantCredential
 from tenants.planes import Plane
 from tenants.provisioning import PROVISIONERS, sqlite
 from tenants.secrets import KeyName, seal, unseal
 
-KINDS = ("configuration", "secrets", "server", "grants", "files", "identities", "cross-reads")
+KINDS = ("configuration", "secrets", "server", "grants", "files", "identities", "cross-reads", "facets")
 HAS_DATABASE = (Tenant.State.ACTIVE, Tenant.State.SUSPENDED, Tenant.State.MAINTENANCE)
 
 
@@ -48,6 +49,7 @@ class Report:
     warnings: list[Remark] = field(default_factory=list)
     tenants: int = 0
     seconds: float = 0.0
+    probed: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)  # a facet's value, and whose it is
 
     @property
     def is_ok(self) -> bool:
@@ -110,6 +112,7 @@ def check_isolation() -> Report:
             tenants.setdefault(row.server_id, []).append(_Tenant.of(row))
         servers = list(DatabaseServer.objects.order_by("name"))
         _check_configuration(report)
+        _check_facets(report, "control")
     everybody = [tenant for those in tenants.values() for tenant in those]
     _check_secrets(report, everybody)
     for server in servers:
@@ -130,6 +133,18 @@ def _check_configuration(report: Report) -> None:
     if control["ENGINE"].endswith("sqlite"):
         with report.attempt("files", "control"):
             report.add("files", "control", sqlite.file_faults(Path(control["NAME"])))
+
+
+def _check_facets(report: Report, about: str) -> None:
+    """What is ambient here is nobody's else. Inside the binding; control has not all of it."""
+    for name, facet in _facets.items():
+        try:
+            owner = report.probed.setdefault((name, facet.probe()), about)
+        except Exception as error:
+            if about != Plane.CONTROL:
+                report.skip("facets", about, f"{name}: {error}")
+        else:
+            report.add("facets", about, [f"{name}: it has the same as {owner}"] if owner != about else [])
 
 
 def _check_secrets(report: Report, tenants: list[_Tenant]) -> None:
@@ -262,6 +277,8 @@ def _check_tenant(
             raise
         return report.add("identities", tenant.slug, [f"its own account is refused: {error}"])
     report.add("identities", tenant.slug, [] if provisioner.HAS_ACCOUNTS else provisioner.identity_faults(tenant.alias))
+    if not any(crack.kind == "secrets" and crack.about == tenant.slug for crack in report.cracks):
+        _check_facets(report, tenant.slug)
     # The driver's own handle: this asks what the database refuses, not what ours does.
     report.add("cross-reads", tenant.slug, provisioner.cross_read(connection.connection, neighbour, control))
     return None

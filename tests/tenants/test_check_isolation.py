@@ -20,8 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tenants.backends.sqlite.base import DatabaseWrapper
 from tenants.connections import close_tenant_connections
-from tenants.context import control_plane, tenant_context
+from tenants.context import control_plane, current_tenant, tenant_context
+from tenants.facets import Facet, _facets
 from tenants.models import DatabaseServer, RegistryRevision, Tenant, TenantCredential, TenantKey
+from tenants.planes import current
 from tenants.provisioning.sqlite import path_of
 from tenants.secrets import give_up_fleet_key, seal
 from tenants.services import create_tenant, suspend_tenant
@@ -80,7 +82,7 @@ def test_a_clean_installation_has_no_crack_and_is_left_as_it_was(acme, globex, i
     assert "2 tenants" in text and text.rstrip().endswith("0 cracks, 0 unchecked.")
     assert at_rest(installation) == before
     assert (state_of("acme"), state_of("globex")) == ("active", "suspended")
-    checked = {kind for kind, row in json.loads(run("--json")[0])["kinds"].items() if row["checked"]}
+    checked = {kind for kind, row in json.loads(run("--json")[0])["kinds"].items() if row["checked"]} - {"facets"}
     own = {"server", "grants"} if installation.engine == "mysql" else {"files"}
     assert checked == {"configuration", "secrets", "identities", "cross-reads", *own}
 
@@ -180,6 +182,44 @@ def test_configuration_that_would_undo_isolation_is_a_crack_even_when_its_check_
     settings.SILENCED_SYSTEM_CHECKS = ["tenants.E004"]
 
     assert ("configuration", "settings") in findings()[0]
+
+
+class Shared(Facet):
+    name = "shared"
+
+    def __init__(self, value):
+        self.probe = value
+
+
+def of_nobody():
+    return "the same for all"
+
+
+def of_each():
+    return str(current())
+
+
+def of_members_only():
+    return current_tenant().slug
+
+
+def of_some():
+    return current_tenant().slug if current_tenant().slug == "acme" else 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("probe", "cracks", "unchecked"),
+    [
+        (of_nobody, ["acme", "globex"], []),
+        (of_each, [], []),
+        (of_members_only, [], []),
+        (of_some, [], ["globex"]),
+    ],
+)
+def test_what_is_ambient_and_the_same_for_two_is_a_crack(acme, globex, monkeypatch, probe, cracks, unchecked):
+    monkeypatch.setitem(_facets, "shared", Shared(probe))
+
+    assert findings() == [[("facets", about) for about in abouts] for abouts in (cracks, unchecked)]
 
 
 # What cannot be checked
@@ -330,7 +370,7 @@ def test_what_the_server_gives_to_an_account_is_found_by_reading_too(acme, globe
 
 @ON_MARIADB
 @pytest.mark.parametrize(
-    ("table", "database"), [("tenants_tenantkey", "control_plane"), ("user", "mysql")], ids=["control", "mysql"]
+    ("table", "database"), [("tenants_tenantkey", "control_plane"), ("user", "mysql")], ids=["control", "accounts"]
 )
 def test_an_account_that_reads_control_or_the_servers_accounts_is_a_crack(acme, globex, installation, table, database):
     grant = f"SELECT ON {database}.{table} {{}} {{{{user}}}}"
