@@ -34,7 +34,7 @@ def test_an_id_in_a_path_that_is_not_theirs_is_answered_as_one_that_nobody_has(w
     route = DETAIL[name]
     for persona in PERSONAS:
         client, alike = world.client(persona), pairs(route, world, persona)
-        for method in METHODS:
+        for method in METHODS if reached(route, persona) else ("GET", "POST"):
             answers = {}
             for planes in {planes for pair in alike for planes in pair}:
                 path, sent = path_to(route, world, *planes)
