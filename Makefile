@@ -21,7 +21,7 @@ ifeq ($(filter sqlite mysql,$(ENGINE)),)
 $(error ENGINE=$(ENGINE) is not known: use ENGINE=sqlite or ENGINE=mysql)
 endif
 
-.PHONY: help demo run test test-next check guards coverage bench python system-mysql system-test next-python
+.PHONY: help demo run test test-next check guards prove coverage bench python system-mysql system-test next-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ coverage: system-test .venv/.with-test ## every branch of the isolation core mus
 bench: system-mysql .venv/.with-test ## what isolation costs, against plain Django (ROUNDS=40; wants a quiet machine)
 	@$(BIN)/python -m benchmarks.isolation --rounds $(ROUNDS)
 	@$(BIN)/python -m benchmarks.isolation --rounds $(ROUNDS) --engine mysql
+
+prove: system-test .venv/.with-test ## the interleaving machine, OPERATIONS=1000000 an engine; goes on where it was stopped
+	@OPERATIONS="$(OPERATIONS)" exec $(BIN)/python -m tools.prove
 
 define AS_IN_PRODUCTION
 scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

@@ -20,6 +20,7 @@ def leaves_its_binding(unit):
     unit.stack.bind(tenant).__enter__()
     unit.is_now(tenant)
     yield from unit.work(2)
+    unit.has_left_its_binding = True
     for name in ("list targets by http", "read the shared key by http", "patch by http"):
         yield from unit.do(OPERATIONS[name])
         yield

@@ -10,7 +10,7 @@ from tests.interleaving.unit import operation
 
 def ask(unit, tenant, method, path, body=None, expected=(200,), **options):
     """The JSON of an answer, in which no other tenant has a row."""
-    response = unit.stack.ask(unit.lane, tenant, method, path, body if body is None else json.dumps(body), **options)
+    response = unit.request(tenant, method, path, body if body is None else json.dumps(body), **options)
     text = response.content.decode()
     require_own(tenant, text, f"{method} {path} in unit {unit.number}")
     if response.status_code not in expected and unit.stack.is_guarded:
@@ -79,7 +79,7 @@ def write_and_be_refused_by_http(unit):
     """What an unsafe request wrote is undone from 400."""
     tenant, status = whose(unit), unit.chance.choice([200, 400])
     mark = unit.mark_of(tenant)
-    response = unit.stack.ask(unit.lane, tenant, "POST", f"/api/v1/machine/write/{status}/", mark)
+    response = unit.request(tenant, "POST", f"/api/v1/machine/write/{status}/", mark)
     _require(unit, response.status_code == status, "POST write", response.status_code)
     if status == 200:
         unit.machine.ledgers[tenant].targets[shared_key(1)] = mark
@@ -102,7 +102,7 @@ def read_a_body_in_steps(unit):
     """It may be closed, or left to the collector, half-way."""
     with unit.open_across_steps():
         tenant = unit.tenant
-        response = unit.stack.ask(unit.lane, tenant, "GET", "/api/v1/machine/stream/")
+        response = unit.request(tenant, "GET", "/api/v1/machine/stream/")
         found, end = [], unit.chance.choice(["read", "close", "leave"])
         for chunk in response.streaming_content:
             found.append(require_own(tenant, chunk.decode(), "A streamed body"))

@@ -64,6 +64,7 @@ class Machine:
         self.count, self.tenants = tenants, tuple(range(tenants))
         self.lanes: list[Any] = [Lane(number) for number in range(LANES)] + [LoopLane(LANES)]
         self.has_jobs = True
+        self.emphasis = 1.0  # how much more often than usual something foreign is tried
 
     def start_over(self, schedule: Schedule) -> None:
         """On freshly seeded rows."""

@@ -122,6 +122,10 @@ class SQLiteRest(Rest):
                     database.execute(f'INSERT INTO "{table}" VALUES ({", ".join("?" * len(row))})', row)
             database.execute("COMMIT")
 
+    def connections(self) -> int:
+        """There is no server that counts them: a connection is an open file."""
+        return 0
+
     def version(self) -> str:
         return f"SQLite {sqlite3.sqlite_version}"
 

@@ -39,12 +39,14 @@ REGISTERED = (
 
 def run(stack: Any, rest: Any, options: Any) -> int:
     machine = Machine(stack, rest, tenants=len(rest.kept))
+    machine.emphasis = options.foreign
     state = _State(options)
     sys.unraisablehook = _at_collection
     try:
-        while state.tally.total < options.operations:
-            is_stress = _is_stress(state.round, options.stress)
-            schedule = Schedule(f"{options.seed}/{state.round}", min(options.round, options.operations))
+        while state.tally.total < options.operations and not (options.replay and state.round):
+            is_stress = _is_stress(state.round, options.stress) and not options.replay
+            seed = options.replay or f"{options.seed}/{state.round}"
+            schedule = Schedule(seed, min(options.round, options.operations))
             tally, failure = stress(machine, schedule) if is_stress else machine.play(schedule)
             if failure is not None:
                 say(f"FAILED after {state.tally.total + tally.total} operations: {failure.kind.__name__}")

@@ -1,5 +1,6 @@
 """The stack under test, as the machine sees it. ``tests/interleaving/naive.py`` is the other one."""
 
+import threading
 from typing import Any
 
 import django_rq
@@ -12,9 +13,21 @@ from tenants.exceptions import TenantError
 from tenants.jobs import TenantQueue
 from tenants.planes import current
 from tenants.tokens import TenantRefreshToken
+from tests.interleaving.canaries import Unexpected
 from tests.interleaving.jobs import work
 
 TENANTS = 16
+_retired = threading.local()
+
+
+def note_retirement() -> None:
+    """``settings.TENANT_RETIRE``."""
+    _retired.count = retirements() + 1
+
+
+def retirements() -> int:
+    """Of this thread's units."""
+    return getattr(_retired, "count", 0)
 
 
 def slug(tenant: int) -> str:
@@ -54,9 +67,14 @@ class Bulkhead:
         self.tokens[tenant] = str(TenantRefreshToken.for_user(user).access_token)
 
     def ask(self, lane: int, tenant: int, method: str, path: str, body: Any = None, token: str | None = None) -> Any:
+        """In this thread, and in whatever is bound here: where that is something, the process has to be retired."""
         client = self._clients.setdefault(lane, Client(raise_request_exception=False))
         headers = {"Authorization": f"Bearer {token or self.tokens[tenant]}"}
-        return client.generic(method, path, body or b"", content_type="application/json", headers=headers)
+        bound, before = self.bound(), retirements()
+        response = client.generic(method, path, body or b"", content_type="application/json", headers=headers)
+        if (retirements() > before) != (bound is not None):
+            raise Unexpected(f"A request where {bound} was bound: {retirements() - before} retirements")
+        return response
 
     def close(self, response: Any) -> None:
         """

@@ -31,6 +31,7 @@ class _Driver:
     def __init__(self, all_of_them: "_Stress", number: int, tenants: tuple[int, ...]):
         machine = all_of_them.machine
         self.stack, self.count, self.ledgers = machine.stack, machine.count, machine.ledgers
+        self.emphasis = machine.emphasis
         self.number, self.tenants, self.all = number, tenants, all_of_them
         self.has_jobs = number == 0  # there is one queue
         self.shelf = machine.shelf

@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context, copy_context
+from functools import cache
 from typing import Any, NamedTuple
 
 from django.db import connections
@@ -44,6 +46,12 @@ def unit_kind(weight: float, is_async: bool = False) -> Callable:
     return register
 
 
+@cache
+def _weighed(emphasis: float) -> tuple[list[Operation], list[float]]:
+    operations = list(OPERATIONS.values())
+    return operations, [each.weight * (emphasis if each.kind == "foreign" else 1) for each in operations]
+
+
 class Unit:
     """
     ``tenant`` is what it has bound. All that it draws comes from ``chance``, so that another order of steps changes
@@ -55,7 +63,7 @@ class Unit:
         self.stack = machine.stack
         self.tenant: int | None = None
         self.tenants: tuple[int, ...] = ()  # those of an asynchronous unit; else the bound one
-        self.is_in_transaction = False
+        self.has_left_its_binding = False
 
     @property
     def here(self) -> str:
@@ -132,6 +140,14 @@ class Unit:
     def own(self, value: Any, what: str) -> Any:
         return require_own(self.tenant, value, f"{what} in unit {self.number}")
 
+    def request(self, tenant: int, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        """
+        A request that comes in between two steps of this unit: its thread is the same, its context its own; unless the
+        unit has left its binding to the thread.
+        """
+        context = copy_context() if self.has_left_its_binding else Context()
+        return context.run(self.stack.ask, self.lane, tenant, method, path, body, **options)
+
     def collect(self) -> None:
         """What others have left to the collector."""
         while self.machine.litter:
@@ -154,17 +170,20 @@ class Unit:
     def refused(self, error: Exception) -> None:
         self.machine.tally.refusals[type(error).__name__] += 1
 
+    def _refusal(self, error: Exception) -> Exception:
+        """What is closed after a refusal may be closed already, and say that instead. Raises what is none."""
+        for each in (error, error.__context__):
+            if isinstance(each, self.stack.refusals):
+                return each
+        raise error
+
     def must_be_refused(self, what: str, act: Callable[[], Any]) -> None:
         """A named error is right. What comes instead must at least be no foreign row."""
         self.count("foreign", what)
         try:
             value = act()
         except Exception as error:
-            # What is closed after a refusal may be closed already, and say that instead.
-            refusal = next((each for each in (error, error.__context__) if isinstance(each, self.stack.refusals)), None)
-            if refusal is None:
-                raise
-            self.refused(refusal)
+            self.refused(self._refusal(error))
             return
         self.own(value, what)
         if self.stack.is_guarded:
@@ -177,9 +196,7 @@ class Unit:
             yield
 
     def draw(self) -> Operation:
-        if not hasattr(Unit, "_drawn_from"):
-            Unit._drawn_from = list(OPERATIONS.values()), [each.weight for each in OPERATIONS.values()]
-        return self.chance.choices(*Unit._drawn_from)[0]
+        return self.chance.choices(*_weighed(self.machine.emphasis))[0]
 
     def do(self, chosen: Operation) -> Iterator[None]:
         if chosen.kind != "foreign":  # which counts for itself
