@@ -17,8 +17,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,50 +25,64 @@ from tools.guards.candidates import Candidates, Given, is_slow_to_start
 from tools.guards.catalogue import ROOT, catalogue, found, needless, write_found
 from tools.guards.contexts import DURATIONS
 from tools.guards.removals import Removal
-from tools.guards.testing import Outcome, copy_source, run_tests
+from tools.guards.testing import Outcome, copy_source, run_tests, run_warm
 
 ALL = ["tests/invariants", "tests/tenants", "tests/config", "tests/scans"]
 SECONDS_FOR_ONE, SECONDS_FOR_MANY, SECONDS_FOR_ALL = 60, 300, 1800
 LIKELY = 60  # candidates; what none of them notices, hardly any other will
+WORKERS = min(2, os.cpu_count() or 1)
 
 
 class Run:
-    def __init__(self, trees: Iterable[Path], candidates: Candidates | Given | None):
-        self.trees: SimpleQueue[Path] = SimpleQueue()
-        for tree in trees:
-            self.trees.put(tree)
-        self.candidates = candidates
+    """First in warm processes, in which a removal takes a fraction of a second; then, each by itself, what is left."""
+
+    def __init__(self, chosen: list[Removal], trees: list[Path], candidates: Candidates | Given | None):
+        self.left = {removal.name: removal for removal in chosen}
+        self.trees, self.candidates = trees, candidates
         self.tests = found()
         self.writing = threading.Lock()
 
-    def is_green_before(self, chosen: list[Removal]) -> bool:
-        began_at = time.monotonic()
-        tests = sorted({self.tests[removal.name] for removal in chosen if removal.name in self.tests})
-        say(f"Before anything is taken out, the {len(tests)} tests for {len(chosen)} removals ...")
-        tree = self.trees.get()
-        outcome = run_tests(tree, tests, SECONDS_FOR_ALL) if tests else Outcome("", "")
-        self.trees.put(tree)
-        seconds = time.monotonic() - began_at
-        say(
-            f"... are not green: {outcome.red or outcome.fault}" if any(outcome) else f"... are green ({seconds:.0f} s)"
-        )
-        return not any(outcome)
+    def tests_for(self, removal: Removal) -> list[str]:
+        known = [self.tests[removal.name]] if removal.name in self.tests else []
+        return known + (self.candidates.of(removal)[:LIKELY] if self.candidates else [])
 
-    def take_out(self, removal: Removal) -> str:
-        """The verdict."""
-        tree, began_at = self.trees.get(), time.monotonic()
+    def warm(self) -> None:
+        for is_wanted, engine in ((False, "sqlite"), (True, "mysql")):
+            jobs = [
+                {"name": each.name, "path": str(each.path), "source": each.source, "tests": tests}
+                for each in self.left.values()
+                if (tests := [test for test in self.tests_for(each) if is_slow_to_start(test) is is_wanted])
+            ]
+            with ThreadPoolExecutor(WORKERS) as pool:
+                for number, tree in enumerate(self.trees):
+                    pool.submit(self._warm, tree, engine, jobs[number :: len(self.trees)])
+
+    def _warm(self, tree: Path, engine: str, jobs: list[dict]) -> None:
+        for answer in run_warm(tree, engine, jobs) if jobs else ():
+            if answer["red"]:
+                self._is_red(self.left[answer["name"]], answer["red"], answer["seconds"])
+
+    def cold(self) -> None:
+        trees: SimpleQueue[Path] = SimpleQueue()
+        for tree in self.trees:
+            trees.put(tree)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(lambda removal: self._take_out(removal, trees), list(self.left.values())))
+
+    def _take_out(self, removal: Removal, trees: SimpleQueue[Path]) -> None:
+        tree, began_at = trees.get(), time.monotonic()
         before = (tree / removal.path).read_text()
         try:
             (tree / removal.path).write_text(removal.source)
             outcome = self._try(removal, tree)
         finally:
             (tree / removal.path).write_text(before)
-            self.trees.put(tree)
-        verdict = "red" if outcome.red else "SURVIVED"
-        self._note(removal, outcome)
-        about = outcome.red.removeprefix("tests/") or outcome.fault or "every test is green"
-        say(f"{verdict:8} {time.monotonic() - began_at:6.1f} s  {removal.name:58} {about}")
-        return verdict
+            trees.put(tree)
+        seconds = time.monotonic() - began_at
+        if outcome.red:
+            self._is_red(removal, outcome.red, seconds)
+        else:
+            say(f"SURVIVED {seconds:6.1f} s  {removal.name:58} {outcome.fault or 'every test is green'}")
 
     def _try(self, removal: Removal, tree: Path) -> Outcome:
         known = self.tests.get(removal.name)
@@ -79,33 +91,35 @@ class Run:
             return outcome
         if self.candidates is None:
             return run_tests(tree, ALL, SECONDS_FOR_ALL)
-        likely = sorted(self.candidates.of(removal)[:LIKELY], key=is_slow_to_start)
-        return run_tests(tree, likely, SECONDS_FOR_MANY) if likely else Outcome("", "no test executes it")
+        likely = sorted(self.tests_for(removal), key=is_slow_to_start)
+        return run_tests(tree, likely, SECONDS_FOR_MANY) if likely else Outcome("", "no test is known to execute it")
 
-    def _note(self, removal: Removal, outcome: Outcome) -> None:
-        if self.candidates is not None and outcome.red.startswith("tests/"):
-            with self.writing:
-                self.tests[removal.name] = outcome.red
+    def _is_red(self, removal: Removal, test: str, seconds: float) -> None:
+        say(f"red      {seconds:6.1f} s  {removal.name:58} {test.removeprefix('tests/')}")
+        with self.writing:
+            del self.left[removal.name]
+            if self.candidates is not None and test.startswith("tests/"):
+                self.tests[removal.name] = test
                 write_found(self.tests)
 
 
 def take_out_all(chosen: list[Removal], candidates: Candidates | Given | None) -> bool:
     """Whether a test holds each of the guards."""
-    began_at, workers, reasons = time.monotonic(), min(2, os.cpu_count() or 1), needless()
+    began_at, reasons = time.monotonic(), needless()
+    tried = [removal for removal in chosen if removal.name not in reasons]
     with tempfile.TemporaryDirectory(prefix="bulkhead-guards-") as directory:
-        run = Run([copy_source(Path(directory) / str(number)) for number in range(workers)], candidates)
-        if not run.is_green_before(chosen):
-            return False
-        with ThreadPoolExecutor(workers) as pool:
-            verdicts = Counter(pool.map(run.take_out, (each for each in chosen if each.name not in reasons)))
-    skipped = [removal.name for removal in chosen if removal.name in reasons]
-    for name in skipped:
-        say(f"{'no test':8} {'':8}  {name:58} {reasons[name]}")
+        trees = [copy_source(Path(directory) / str(number)) for number in range(WORKERS)]
+        run = Run(tried, trees, candidates)
+        run.warm()
+        run.cold()
+    without_test = [removal.name for removal in chosen if removal.name in reasons]
+    for name in without_test:
+        say(f"no test {'':8}  {name:58} {reasons[name]}")
     say(
-        f"{len(chosen)} removals: {verdicts['red']} red, {len(skipped)} that no test can notice, "
-        f"{verdicts['SURVIVED']} survived ({time.monotonic() - began_at:.0f} s)"
+        f"{len(chosen)} removals: {len(tried) - len(run.left)} red, {len(without_test)} that no test can notice, "
+        f"{len(run.left)} survived ({time.monotonic() - began_at:.0f} s)"
     )
-    return not verdicts["SURVIVED"]
+    return not run.left
 
 
 def say(line: str) -> None:

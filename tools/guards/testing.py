@@ -1,12 +1,14 @@
 """Running tests in a copy of the source."""
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +37,7 @@ def run_tests(tree: Path, tests: Sequence[str], seconds: int) -> Outcome:
     process = subprocess.Popen(  # noqa: S603  our own interpreter
         command,
         cwd=tree,
-        env=os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=environment(tree),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -52,6 +54,31 @@ def run_tests(tree: Path, tests: Sequence[str], seconds: int) -> Outcome:
     if error := NOT_STARTED.search(output):
         return Outcome(f"every test, since none starts: {error[1]}", "")
     return Outcome("", output[-2000:])
+
+
+def run_warm(tree: Path, engine: str, jobs: list[dict]) -> Iterator[dict]:
+    """For each job (``name``, ``path``, ``source``, ``tests``) what went red without it: see warm.py."""
+    first = f"tests/tenants/test_binding.py::test_a_binding_is_used_once[{engine}]"
+    files = sorted({test.partition("::")[0] for job in jobs for test in (first, *job["tests"])})
+    read, write = os.pipe()
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as work, os.fdopen(read) as answers:
+        json.dump({"first": first, "jobs": jobs}, work)
+        work.flush()
+        process = subprocess.Popen(  # noqa: S603  our own interpreter
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tools.guards.warm", *files],
+            cwd=tree,
+            env=environment(tree) | {"GUARDS_WORK": work.name, "GUARDS_ANSWERS": str(write)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            pass_fds=[write],
+        )
+        os.close(write)
+        yield from (json.loads(answer) for answer in answers)
+        process.wait()
+
+
+def environment(tree: Path) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _stop(process: subprocess.Popen) -> str:
