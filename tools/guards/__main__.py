@@ -26,6 +26,7 @@ from tools.guards.catalogue import ROOT, catalogue, found, needless, write_found
 from tools.guards.contexts import DURATIONS
 from tools.guards.removals import Removal
 from tools.guards.testing import Outcome, copy_source, run_tests, run_warm
+from tools.guards.warm import NOT_SWAPPABLE
 
 ALL = ["tests/invariants", "tests/tenants", "tests/config", "tests/scans"]
 SECONDS_FOR_ONE, SECONDS_FOR_MANY, SECONDS_FOR_ALL = 60, 300, 1800
@@ -40,6 +41,7 @@ class Run:
         self.left = {removal.name: removal for removal in chosen}
         self.trees, self.candidates = trees, candidates
         self.tests = found()
+        self.not_swappable: set[str] = set()
         self.writing = threading.Lock()
 
     def tests_for(self, removal: Removal) -> list[str]:
@@ -51,15 +53,23 @@ class Run:
             jobs = [
                 {"name": each.name, "path": str(each.path), "source": each.source, "tests": tests}
                 for each in self.left.values()
-                if (tests := [test for test in self.tests_for(each) if is_slow_to_start(test) is is_wanted])
+                if (
+                    tests := [
+                        test
+                        for test in self.tests_for(each)
+                        if (is_slow_to_start(test) is is_wanted or "[" not in test)
+                    ]
+                )
             ]
             with ThreadPoolExecutor(WORKERS) as pool:
-                for number, tree in enumerate(self.trees):
-                    pool.submit(self._warm, tree, engine, jobs[number :: len(self.trees)])
+                shares = [jobs[number :: len(self.trees)] for number in range(len(self.trees))]
+                list(pool.map(self._warm, self.trees, [engine] * len(self.trees), shares))
 
     def _warm(self, tree: Path, engine: str, jobs: list[dict]) -> None:
         for answer in run_warm(tree, engine, jobs) if jobs else ():
-            if answer["red"]:
+            if answer["red"] == NOT_SWAPPABLE:
+                self.not_swappable.add(answer["name"])
+            elif answer["red"]:
                 self._is_red(self.left[answer["name"]], answer["red"], answer["seconds"])
 
     def cold(self) -> None:
@@ -91,6 +101,8 @@ class Run:
             return outcome
         if self.candidates is None:
             return run_tests(tree, ALL, SECONDS_FOR_ALL)
+        if isinstance(self.candidates, Candidates) and removal.name not in self.not_swappable:
+            return Outcome("", "no test that executes it notices")
         likely = sorted(self.tests_for(removal), key=is_slow_to_start)
         return run_tests(tree, likely, SECONDS_FOR_MANY) if likely else Outcome("", "no test is known to execute it")
 
@@ -99,8 +111,7 @@ class Run:
         with self.writing:
             del self.left[removal.name]
             if self.candidates is not None and test.startswith("tests/"):
-                self.tests[removal.name] = test
-                write_found(self.tests)
+                write_found(found() | {removal.name: test})
 
 
 def take_out_all(chosen: list[Removal], candidates: Candidates | Given | None) -> bool:

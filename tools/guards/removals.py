@@ -160,7 +160,8 @@ class _Walk:
         in_handlers = []
         for handler in node.handlers:
             first, names = len(self.found), {each.id for each in _types(handler) if isinstance(each, ast.Name)}
-            in_handlers.append(self._block(handler.body, errors | ({""} if names & self.errors else set()), handler))
+            again = {""} if names & (self.errors | {"Exception", "BaseException"}) else set()
+            in_handlers.append(self._block(handler.body, errors | again, handler))
             if in_handlers[-1]:
                 turned |= names
                 self.found[first:first] = self._without_types(handler)

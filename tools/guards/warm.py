@@ -20,6 +20,7 @@ import pytest
 from tools.guards.swap import NotSwappable, swap
 
 SECONDS = 60
+NOT_SWAPPABLE = "it is of what runs at import"
 
 
 class Warm:
@@ -45,13 +46,16 @@ class Warm:
         self._run(session, items[self.work["first"]])
         for job in self.work["jobs"]:
             began_at = time.monotonic()
-            red = "" if self.red else self._try(session, job, [items[test] for test in job["tests"] if test in items])
+            chosen = [item for test in job["tests"] for name, item in items.items() if _is_of(name, test)]
+            red = "" if self.red else self._try(session, job, chosen)
             answer = {"name": job["name"], "red": red, "seconds": time.monotonic() - began_at}
             os.write(self.answers, json.dumps(answer).encode() + b"\n")
         return True
 
     def _try(self, session, job: dict, items: list) -> str:
         while red := self._in_child(session, job, items):
+            if red == NOT_SWAPPABLE:
+                return red
             if red not in self.is_sound:
                 source = Path(job["path"]).read_text()
                 only = [item for item in items if item.nodeid == red]
@@ -79,7 +83,7 @@ class Warm:
                         os.write(write, self.red.encode())
                         break
             except NotSwappable:
-                pass
+                os.write(write, NOT_SWAPPABLE.encode())
             finally:
                 os._exit(0)
         os.close(write)
@@ -90,6 +94,11 @@ class Warm:
         os.waitpid(child, 0)
         self.installation.restore()
         return red
+
+
+def _is_of(name: str, test: str) -> bool:
+    """``test`` may be a file or a function."""
+    return name == test or name.startswith((f"{test}::", f"{test}["))
 
 
 def pytest_configure(config):
