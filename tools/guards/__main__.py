@@ -5,7 +5,7 @@ Takes each guard out of a copy of the source in turn; a test must go red.
     python -m tools.guards binding.py:        those whose names begin so
     python -m tools.guards --list
     python -m tools.guards --learn            after `make coverage`: finds the test for each that has none yet
-    python -m tools.guards --learn --tests tests/tenants/test_orm.py -- NAME ...      among these
+    python -m tools.guards --learn --tests tests/tenants/test_orm.py -- NAME ...   among these
 
 What is taken out is found in the syntax tree (removals.py) or listed (edits.toml). The test that is known to go red
 without it (found.toml) is run; if it stays green, all are. The working tree is only read.
@@ -114,7 +114,7 @@ class Run:
                 write_found(found() | {removal.name: test})
 
 
-def take_out_all(chosen: list[Removal], candidates: Candidates | Given | None) -> bool:
+def take_out_all(chosen: list[Removal], candidates: Candidates | Given | None, *, warm_only: bool) -> bool:
     """Whether a test holds each of the guards."""
     began_at, reasons = time.monotonic(), needless()
     tried = [removal for removal in chosen if removal.name not in reasons]
@@ -122,7 +122,8 @@ def take_out_all(chosen: list[Removal], candidates: Candidates | Given | None) -
         trees = [copy_source(Path(directory) / str(number)) for number in range(WORKERS)]
         run = Run(tried, trees, candidates)
         run.warm()
-        run.cold()
+        if not warm_only:
+            run.cold()
     without_test = [removal.name for removal in chosen if removal.name in reasons]
     for name in without_test:
         say(f"no test {'':8}  {name:58} {reasons[name]}")
@@ -143,6 +144,7 @@ def main(arguments: list[str]) -> bool:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--list", action="store_true", help="name what would be taken out")
     parser.add_argument("--learn", action="store_true", help="find the tests that are not known yet")
+    parser.add_argument("--warm-only", action="store_true", help="try nothing in a process of its own")
     parser.add_argument("--tests", nargs="+", default=[], metavar="TEST", help="where to find them")
     options = parser.parse_args(arguments)
     everything = catalogue()
@@ -158,7 +160,7 @@ def main(arguments: list[str]) -> bool:
         write_found({name: test for name, test in found().items() if name in {each.name for each in everything}})
         candidates = Given(options.tests) if options.tests else Candidates(ROOT / ".coverage", ROOT / DURATIONS)
         chosen = [each for each in chosen if each.name not in found()]
-    return take_out_all(chosen, candidates)
+    return take_out_all(chosen, candidates, warm_only=options.warm_only)
 
 
 if __name__ == "__main__":
