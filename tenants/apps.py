@@ -15,6 +15,7 @@ class TenantsConfig(AppConfig):
 
     def ready(self):
         # These read the models, so not before now.
-        from tenants import ambient, checks  # noqa: F401, PLC0415  checks register themselves
+        from tenants import ambient, checks, kept  # noqa: F401, PLC0415  checks register themselves
 
+        kept.install()
         ambient.register_facets()

@@ -8,19 +8,21 @@ from django.utils.functional import SimpleLazyObject
 from rest_framework.authentication import BaseAuthentication
 
 from tenants.exceptions import InvalidTokenError
+from tenants.kept import here, require_here
 
 
 class Member(SimpleLazyObject):
     """
     The user a verified token names, read from the tenant's database when first asked for more than their key. That
     includes ``is_authenticated``, so that no view that requires a member serves one who is gone or disabled: reading
-    them raises ``InvalidTokenError``.
+    them raises ``InvalidTokenError``. Kept and first asked elsewhere, it raises ``WrongTenantError``.
     """
 
     is_anonymous = False
 
     def __init__(self, user_id: str):
-        super().__init__(lambda: _load(user_id))
+        origin = here()
+        super().__init__(lambda: _load(user_id, origin))
         self.__dict__["pk"] = self.__dict__["id"] = UUID(user_id)
 
     @property
@@ -31,7 +33,8 @@ class Member(SimpleLazyObject):
         return True
 
 
-def _load(user_id: str) -> Any:
+def _load(user_id: str, origin: str | None) -> Any:
+    require_here(origin, "A member of")
     user = get_user_model().objects.filter(pk=user_id, is_active=True).first()
     if user is None:
         raise InvalidTokenError("The token's user is gone or disabled.")

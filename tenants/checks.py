@@ -3,8 +3,25 @@
 from django.apps import apps
 from django.conf import settings
 from django.core.checks import Error, register
+from django.utils.module_loading import import_string
 
+from tenants.cached_pages import cached_routes
 from tenants.models import TenantModel
+from tenants.storage import PlaneStorage
+
+# What else stands in OPTIONS would undo a limit on waiting, or what the backend forbids, or seem to.
+OPTIONS_OF_ENGINES = {
+    "tenants.backends.mysql": {"ssl", "ssl_mode", "unix_socket", "isolation_level"},
+    "tenants.backends.sqlite": set(),
+}
+CACHE_KEY = "tenants.caches.cache_key"
+PLANE_MIDDLEWARE = "tenants.middleware.PlaneMiddleware"
+INSIDE_PLANES = (
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+)
 
 
 @register("tenants")
@@ -120,3 +137,57 @@ def check_shared_state(app_configs=None, **kwargs):
         ),
     ]
     return [Error(msg, hint=hint, id=f"tenants.{number}") for number, is_wrong, msg, hint in faults if is_wrong]
+
+
+@register("tenants")
+def check_facets(app_configs=None, **kwargs):
+    """What is ambient besides the database is each plane's own."""
+    database = settings.DATABASES.get("control", {})
+    allowed = OPTIONS_OF_ENGINES.get(database.get("ENGINE"))
+    undone = sorted(set(database.get("OPTIONS", {})) - allowed) if allowed is not None else []
+    keyless = [name for name, cache in settings.CACHES.items() if cache.get("KEY_FUNCTION") != CACHE_KEY]
+    cached = [route for urls in {settings.ROOT_URLCONF, settings.WORKSPACE_URLCONF} for route in cached_routes(urls)]
+    faults = [
+        (
+            "E012",
+            keyless,
+            f"The caches {', '.join(keyless)} give every tenant the same keys.",
+            f'Set "KEY_FUNCTION": "{CACHE_KEY}" in each of CACHES.',
+        ),
+        (
+            "E013",
+            cached,
+            f"cache_page is used on {', '.join(sorted(cached))}: it hands one visitor's page to the next.",
+            "Remove it, and cache data in the view instead: keys of the cache are the tenant's own.",
+        ),
+        (
+            "E014",
+            undone,
+            f"OPTIONS of the control database sets {', '.join(undone)}.",
+            "Remove it: the backend limits every wait, and what the connection may do.",
+        ),
+        (
+            "E015",
+            not issubclass(import_string(settings.STORAGES["default"]["BACKEND"]), PlaneStorage),
+            "STORAGES keeps every tenant's files in one place, under names that collide.",
+            'Set STORAGES["default"] to {"BACKEND": "tenants.storage.PlaneStorage"}, or to a class derived from it.',
+        ),
+        (
+            "E016",
+            not _binds_before_sessions(settings.MIDDLEWARE),
+            "MIDDLEWARE reads sessions, users or cookies before the request's plane is bound.",
+            f"Put {PLANE_MIDDLEWARE!r} before {', '.join(path.rpartition('.')[2] for path in INSIDE_PLANES)}.",
+        ),
+        (
+            "E017",
+            settings.SESSION_ENGINE == "django.contrib.sessions.backends.file",
+            "SESSION_ENGINE keeps every tenant's sessions in one directory.",
+            "Use django.contrib.sessions.backends.db: sessions live in the plane's database.",
+        ),
+    ]
+    return [Error(msg, hint=hint, id=f"tenants.{number}") for number, is_wrong, msg, hint in faults if is_wrong]
+
+
+def _binds_before_sessions(middleware: list[str]) -> bool:
+    later = [name for name in middleware if name == PLANE_MIDDLEWARE or name in INSIDE_PLANES]
+    return later[:1] == [PLANE_MIDDLEWARE]

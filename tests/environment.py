@@ -8,6 +8,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+from django.conf import settings  # lazy: read after what is set here
+
 _memory = Path("/dev/shm")
 HOME = Path(tempfile.mkdtemp(prefix="bulkhead-test-", dir=_memory if os.access(_memory, os.W_OK) else None))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
@@ -21,3 +24,17 @@ os.environ |= {
     "BULKHEAD_LEASE_SECONDS": "2",
     "DJANGO_SETTINGS_MODULE": "config.settings",
 }
+
+
+def pytest_sessionstart(session):
+    """Tests commit, and delete what they find: nothing but this process's own installation may be at hand."""
+    home = str(HOME)
+    control = settings.DATABASES["control"]
+    used = {
+        "BULKHEAD_HOME": str(settings.BULKHEAD_HOME),
+        "the control database": str(control["NAME"]),
+        **{f"Redis ({name})": queue["URL"].removeprefix("unix://") for name, queue in settings.RQ_QUEUES.items()},
+    }
+    foreign = [f"{what} is {where}" for what, where in used.items() if not Path(where).is_relative_to(home)]
+    if foreign or control.get("HOST"):
+        raise pytest.UsageError(f"Tests run in {home} alone, but {', '.join(foreign) or 'the database is a server'}.")

@@ -1,5 +1,6 @@
 """The workspace's pages of targets, proof, profiles, scans and findings."""
 
+from contextvars import Context
 from datetime import timedelta
 from uuid import uuid4
 
@@ -89,7 +90,7 @@ def test_both_roles_see_every_list_and_page(owner, tester, finding, model):
 def test_lists_cost_the_same_number_of_queries_whatever_their_length(owner, finding, alice, model):
     def queries():
         with tenant_context("acme"), CaptureQueriesContext(connection) as captured:
-            assert owner.get(f"{ROOT}{model}/").status_code == 200
+            assert Context().run(owner.get, f"{ROOT}{model}/").status_code == 200  # unbound, as servers are
             return len(captured.captured_queries)
 
     queries()  # content types are read once
@@ -107,7 +108,7 @@ def test_lists_cost_the_same_number_of_queries_whatever_their_length(owner, find
 def test_a_target_with_many_authorisations_costs_no_more(owner, finding, alice):
     def queries():
         with tenant_context("acme"), CaptureQueriesContext(connection) as captured:
-            assert owner.get(f"{ROOT}target/{finding.target_id}/change/").status_code == 200
+            assert Context().run(owner.get, f"{ROOT}target/{finding.target_id}/change/").status_code == 200
             return len(captured.captured_queries)
 
     queries()  # content types are read once

@@ -1,5 +1,6 @@
 """Scans and findings over REST."""
 
+from contextvars import Context
 from datetime import timedelta
 from uuid import uuid4
 
@@ -261,7 +262,7 @@ def test_a_finding_shows_where_and_when_it_was_seen_newest_first(tom_api, findin
 def test_lists_cost_the_same_number_of_queries_whatever_their_length(tom_api, findings, target, alice):
     def queries(path):
         with tenant_context("acme"), CaptureQueriesContext(connection) as captured:
-            assert tom_api.get(path).status_code == 200
+            assert Context().run(tom_api.get, path).status_code == 200  # unbound, as servers are
             return len(captured.captured_queries)
 
     paths = [PATH, "/api/v1/findings/", "/api/v1/targets/", f"/api/v1/targets/{target.pk}/authorizations/"]
