@@ -1,6 +1,7 @@
 """What ``make guards`` takes out is found, and its lists are in step with the source. The run is ``make guards``."""
 
 import ast
+import runpy
 from functools import cache
 from pathlib import Path
 from textwrap import dedent
@@ -9,6 +10,7 @@ import pytest
 
 from tools.guards.catalogue import ROOT, catalogue, edited, edits, found, needless
 from tools.guards.removals import removals, removals_in, tenant_errors
+from tools.guards.swap import NotSwappable, swap
 
 REFUSALS = (
     """
@@ -173,3 +175,42 @@ def test_what_no_test_can_notice_has_a_reason_and_no_test():
     assert set(needless()) <= names
     assert not set(needless()) & set(found())
     assert all(len(reason) > 20 for reason in needless().values())
+
+
+MODULE = """
+def outer(limit):
+    def inner(value):
+        if value > limit:
+            raise ValueError(value)
+        return value
+    return inner
+
+LIMIT = 3
+"""
+
+
+def imported(tmp_path, source):
+    path = tmp_path / "some.py"
+    path.write_text(source)
+    return str(path), runpy.run_path(str(path))
+
+
+def test_a_guard_is_taken_out_of_functions_that_live_already(tmp_path):
+    path, module = imported(tmp_path, MODULE)
+    made_before = module["outer"](1)
+    with pytest.raises(ValueError, match="2"):
+        made_before(2)
+
+    swap(path, MODULE, MODULE.replace("value > limit", "limit is None"))
+
+    assert (made_before(2), module["outer"](1)(2)) == (2, 2)
+
+
+@pytest.mark.parametrize(("old", "new"), [("LIMIT = 3", "LIMIT = 4"), ("value > limit", "False")])
+def test_what_runs_at_import_or_changes_a_closure_is_not_taken_out_of_a_living_process(tmp_path, old, new):
+    path, module = imported(tmp_path, MODULE)
+    kept = module["outer"](1)
+    with pytest.raises(NotSwappable):
+        swap(path, MODULE, MODULE.replace(old, new))
+    with pytest.raises(ValueError, match="2"):
+        kept(2)

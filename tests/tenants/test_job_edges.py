@@ -1,6 +1,7 @@
 """What is refused of a job in this process, each reason by its own name, and what a refusal leaves behind."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import django_rq
 import pytest
@@ -8,8 +9,8 @@ from rq import SimpleWorker
 
 from scans.jobs import run_scan
 from tenants.context import tenant_context
-from tenants.exceptions import ForgedJobError
-from tenants.jobs import MAX_BYTES, TenantJob, TenantQueue
+from tenants.exceptions import ForgedJobError, TenantSuspendedError
+from tenants.jobs import MAX_BYTES, TenantJob, TenantQueue, require_still_served
 from tenants.services import suspend_tenant
 from tests.tenants.test_jobs import failed, send, work
 
@@ -77,6 +78,19 @@ def test_a_job_is_made_without_options_by_whoever_makes_it(acme, broker, option)
 def test_a_job_is_enqueued_without_options(acme, broker, option):
     with tenant_context("acme"), pytest.raises(ForgedJobError, match=option):
         TenantQueue("default", connection=broker).enqueue_call(run_scan, **{option: "something"})
+
+
+def test_long_work_of_a_tenant_that_is_no_longer_served_is_told_so(acme):
+    with tenant_context("acme"):
+        elsewhere(lambda: suspend_tenant(slug="acme"))
+        with pytest.raises(TenantSuspendedError):
+            require_still_served()
+
+
+def elsewhere(function):
+    """In a thread, which starts unbound."""
+    with ThreadPoolExecutor(1) as outside:
+        outside.submit(function).result()
 
 
 def test_a_suspended_tenants_job_is_dropped_and_not_failed(alice, broker, caplog):
