@@ -91,7 +91,11 @@ class PlaneMiddleware:
         set_script_prefix(mount)
         try:
             with binding(slug) if binding else nullcontext():
-                return stay_inside(mount, self._respond(request), slug)
+                response = self._respond(request)
+            if not getattr(request, "session", None) or not request.session.modified:
+                # Django deletes the cookie of a session that its database has not: that would tell that there is one.
+                response.cookies.pop("sessionid", None)
+            return stay_inside(mount, response, slug)
         finally:
             set_script_prefix(outer_prefix)
             set_urlconf(outer_urlconf)

@@ -41,7 +41,6 @@ def test_a_workspace_that_is_not_theirs_is_answered_as_one_that_nobody_has(world
                     assert answers[0] == answers[1], f"{method} by {persona}"
 
 
-@pytest.mark.xfail(reason="Django deletes the cookie of a session that its database has not; unbound it never looks.")
 def test_a_session_that_a_workspace_did_not_open_does_not_tell_whether_there_is_one(world):
     for route in PAGES.values():
         answers = [ask_page(world, "twin", route, "GET", slug) for slug in ("acme", SLUGS["acme"])]
