@@ -122,7 +122,9 @@ def take_out_all(chosen: list[Removal], candidates: Candidates | Given | None, *
         trees = [copy_source(Path(directory) / str(number)) for number in range(WORKERS)]
         run = Run(tried, trees, candidates)
         run.warm()
-        if not warm_only:
+        if warm_only:
+            say("\n".join(f"left     {'':8}  {name}" for name in run.left))
+        else:
             run.cold()
     without_test = [removal.name for removal in chosen if removal.name in reasons]
     for name in without_test:
