@@ -23,6 +23,7 @@ from tenants.bodies import keep_bound
 from tenants.connections import close_tenant_connections
 from tenants.context import fleet_context, tenant_context
 from tenants.exceptions import NoTenantError, WrongTenantError
+from tenants.facets import Facet
 from tenants.jobs import TenantJob, TenantWorker, require_still_served
 from tenants.planes import current
 from tenants.registry import registry
@@ -113,6 +114,15 @@ def test_a_body_without_an_end_of_its_own_is_closed_quietly(acme):
     assert list(response.streaming_content) == [b"one"]
     response.close()
     assert current() is None
+
+
+class Silent(Facet):
+    name = "silent"
+
+
+def test_a_facet_that_has_nothing_to_enter_need_not_say_so(acme):
+    with tenant_context("acme"):
+        assert Silent().bind(current()) is None
 
 
 class MembersOnly(APIView):
