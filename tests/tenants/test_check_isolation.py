@@ -27,6 +27,7 @@ from tenants.planes import current
 from tenants.provisioning.sqlite import path_of
 from tenants.secrets import give_up_fleet_key, seal
 from tenants.services import create_tenant, suspend_tenant
+from tests.invariants.work import names
 from tests.scans.scanning import ROOT, environment
 from tests.tenants.test_identity import administer, identify_as, mend, put_in_place, state_of
 
@@ -51,7 +52,7 @@ def findings():
     text, failure = run("--json")
     report = json.loads(text)
     assert not HASH_OF_PASSWORD.search(text)
-    assert report["ok"] is (failure is None) is not (report["cracks"] or report["unchecked"])
+    assert report["ok"] == (failure is None) == (not report["cracks"] and not report["unchecked"])
     return [[(each["kind"], each["about"]) for each in report[part]] for part in ("cracks", "unchecked")]
 
 
@@ -133,6 +134,16 @@ def test_a_database_that_does_not_prove_to_be_the_tenants_is_a_crack(acme, globe
 
     assert {*findings()[0]} == {("identities", "acme")}
     assert state_of("globex") == "active"
+
+
+def test_a_connection_that_is_open_already_is_not_taken_for_proof(acme, globex, installation, monkeypatch):
+    with tenant_context("acme"):
+        assert names("acme") == set()
+    monkeypatch.setattr("tests.tenants.test_identity.close_tenant_connections", lambda: None)
+    administer(installation, acme.alias, *identify_as(f"SELECT '{globex.alias}' AS identity"))
+
+    assert {*findings()[0]} == {("identities", "acme")}
+    assert state_of("acme") == "maintenance"
 
 
 def test_another_tenants_copy_in_its_place_is_a_crack(acme, globex, installation):
