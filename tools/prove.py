@@ -118,9 +118,10 @@ def _finds(what: str, tree: Path, home: Path, seed: str) -> bool:
         say(f"{what:62} NOT FOUND: it hangs")
         return False
     found, seconds = FOUND.search(done.stdout), time.monotonic() - began_at
-    told = f"{found[2]:13} after {found[1]:>5} operations" if found else f"not found {_last(done.stdout)}"
-    say(f"{what:62} {told}, seed {seed} ({seconds:.1f} s)")
-    return found is not None
+    told = f"{found[2]:13} after {found[1]:>5} operations" if found else _last(done.stdout)
+    verdict = "found" if done.returncode else "NOT FOUND"
+    say(f"{what:62} {verdict:9} {told}, seed {seed} ({seconds:.1f} s)")
+    return done.returncode != 0
 
 
 def _last(text: str) -> str:

@@ -119,6 +119,15 @@ def bind_another_tenant_inside(unit):
         unit.must_be_refused(f"binding tenant {other} inside {unit.here}", bind)
 
 
+@operation("orm", 1)
+def bind_the_same_tenant_again(unit):
+    """That changes nothing, at its end either."""
+    with unit.stack.bind(unit.tenant):
+        found = dict(Target.objects.values_list("pk", "name"))
+    unit.require_bound()
+    unit.ledger.require("targets", unit.own(found, "the same tenant again"), "the same tenant again")
+
+
 @operation("foreign", 1)
 def reach_for_control(unit):
     from tenants.models import Tenant

@@ -9,7 +9,7 @@ from django.db import connection, connections, transaction
 from scans.models import Target
 from tests.interleaving import job_operations
 from tests.interleaving.canaries import Unexpected, require_own
-from tests.interleaving.offence_operations import use_of
+from tests.interleaving.offence_operations import use_of, use_what_is_lent
 from tests.interleaving.offences import READS, SHELVED
 from tests.interleaving.unit import OPERATIONS, unit_kind
 
@@ -46,6 +46,8 @@ def inside_control(unit):
         if unit.stack.is_guarded and Tenant.objects.count() != unit.machine.count:
             raise Unexpected("The list of tenants is another")
         yield
+        if unit.stack.is_guarded:
+            unit.must_be_refused("a tenant inside control's transaction", lambda: _bind_in_transaction(unit))
         with unit.bound() as tenant:
             made = {name: READS[name].make() for name in unit.chance.sample(list(READS), 3)}
             yield from unit.work(4)
@@ -64,10 +66,22 @@ def unbound(unit):
         yield
     for name, tenant, thing in [entry for entry in list(unit.machine.shelf) if entry[0] in READS][:3]:
         use_of(unit, name, tenant, thing)
-    yield
+    for _ in range(3):
+        yield
+        use_what_is_lent(unit)
     if unit.stack.is_guarded:
         with unit.bound():
             unit.must_be_refused("a connection taken unbound", kept.cursor)
+        yield
+        binding = unit.stack.bind(unit.free_tenant())
+        with binding:
+            unit.count("orm", "bind for a moment")
+        unit.must_be_refused("a binding that was used", binding.__enter__)
+
+
+def _bind_in_transaction(unit):
+    with transaction.atomic(), unit.stack.bind(unit.free_tenant()):
+        return "a tenant"
 
 
 def _enter_atomic():
@@ -86,6 +100,7 @@ UNBOUND = {
     "autocommit": lambda: connection.set_autocommit(False),
     "in_atomic_block": lambda: connection.in_atomic_block,
     "commit": lambda: connection.commit(),
+    "an alias": lambda: connections["control"].cursor(),
     "ensure_connection": lambda: connection.ensure_connection(),
     "table names": lambda: connection.introspection.table_names(),
 }
