@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REACH = tomllib.loads((ROOT / "tests" / "interleaving" / "reach.toml").read_text())
 FOUND = re.compile(r"^FAILED after (\d+) operations: (\w+)$", re.MULTILINE)
 ENGINES = ("sqlite", "mysql")
-WITHIN = int(os.environ.get("W", "20000"))
+WITHIN, BEFORE = 20_000, 5_000
 REQUESTS = 10_000
 SECONDS = 600
 DENSE = ("--foreign", 4, "--no-shrinking")  # what must be refused is tried more often
@@ -96,7 +96,7 @@ def without_each(engine: str, guards: list[Removal], seed: str) -> bool:
             before = (tree / guard.path).read_text() if guard else ""
             if guard:
                 (tree / guard.path).write_text(guard.source)
-            is_found = _finds(guard.name if guard else "nothing", tree, home, seed)
+            is_found = _finds(guard.name if guard else "nothing", tree, home, seed, WITHIN if guard else BEFORE)
             if guard:
                 (tree / guard.path).write_text(before)
                 are_found.append(is_found)
@@ -106,8 +106,8 @@ def without_each(engine: str, guards: list[Removal], seed: str) -> bool:
     return all(are_found)
 
 
-def _finds(what: str, tree: Path, home: Path, seed: str) -> bool:
-    command, began_at = machine("--home", home, "--operations", WITHIN, "--seed", seed, *DENSE), time.monotonic()
+def _finds(what: str, tree: Path, home: Path, seed: str, operations: int) -> bool:
+    command, began_at = machine("--home", home, "--operations", operations, "--seed", seed, *DENSE), time.monotonic()
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(  # noqa: S603  our own

@@ -87,6 +87,9 @@ READS: dict[str, Offence] = {name: Offence(make, read) for name, make in LAZY.it
     "a forward relation": Offence(lambda: Scan.objects.first(), lambda made: made.target),
     "a deferred field": Offence(lambda: Target.objects.only("id").first(), lambda made: made.name),
     "a refresh": Offence(first, lambda made: made.refresh_from_db()),
+    "an object that came through default": Offence(
+        lambda: Target.objects.using("default").order_by("id").first(), lambda made: made.refresh_from_db()
+    ),
     "prefetching on objects": Offence(lambda: [first()], lambda made: prefetch_related_objects(made, "scans")),
     "an object in a filter": Offence(first, lambda made: list(Scan.objects.filter(target=made))),
     "an object in Q": Offence(first, lambda made: list(Scan.objects.filter(~Q(target=made)))),
