@@ -8,7 +8,8 @@ Takes each guard out of a copy of the source in turn; a test must go red.
     python -m tools.guards --learn --tests tests/tenants/test_orm.py -- NAME ...   among these
 
 What is taken out is found in the syntax tree (removals.py) or listed (edits.toml). The test that is known to go red
-without it (found.toml) is run; if it stays green, all are. The working tree is only read.
+without it (found.toml) is run; if it stays green, those that executed it under `make coverage` are, or, where that
+has not been run, all. The working tree is only read.
 """
 
 import argparse
@@ -37,10 +38,10 @@ WORKERS = min(2, os.cpu_count() or 1)
 class Run:
     """First in warm processes, in which a removal takes a fraction of a second; then, each by itself, what is left."""
 
-    def __init__(self, chosen: list[Removal], trees: list[Path], candidates: Candidates | Given | None):
+    def __init__(self, chosen: list[Removal], trees: list[Path], candidates: Candidates | Given | None, learn: bool):
         self.left = {removal.name: removal for removal in chosen}
         self.trees, self.candidates = trees, candidates
-        self.tests = found()
+        self.tests, self.is_learning = found(), learn
         self.not_swappable: set[str] = set()
         self.writing = threading.Lock()
 
@@ -110,17 +111,17 @@ class Run:
         say(f"red      {seconds:6.1f} s  {removal.name:58} {test.removeprefix('tests/')}")
         with self.writing:
             del self.left[removal.name]
-            if self.candidates is not None and test.startswith("tests/"):
+            if self.is_learning and test.startswith("tests/"):
                 write_found(found() | {removal.name: test})
 
 
-def take_out_all(chosen: list[Removal], candidates: Candidates | Given | None, *, warm_only: bool) -> bool:
+def take_out_all(chosen: list[Removal], candidates: Candidates | Given | None, *, learn: bool, warm_only: bool) -> bool:
     """Whether a test holds each of the guards."""
     began_at, reasons = time.monotonic(), needless()
     tried = [removal for removal in chosen if removal.name not in reasons]
     with tempfile.TemporaryDirectory(prefix="bulkhead-guards-") as directory:
         trees = [copy_source(Path(directory) / str(number)) for number in range(WORKERS)]
-        run = Run(tried, trees, candidates)
+        run = Run(tried, trees, candidates, learn)
         run.warm()
         if warm_only:
             say("\n".join(f"left     {'':8}  {name}" for name in run.left))
@@ -157,12 +158,15 @@ def main(arguments: list[str]) -> bool:
         for removal in chosen:
             say(f"{removal.name:58} {' '.join(removal.text.split()):.100}")
         return True
-    candidates = None
+    candidates: Candidates | Given | None = None
+    if options.tests:
+        candidates = Given(options.tests)
+    elif (ROOT / ".coverage").exists() and (ROOT / DURATIONS).exists():
+        candidates = Candidates(ROOT / ".coverage", ROOT / DURATIONS)
     if options.learn:
         write_found({name: test for name, test in found().items() if name in {each.name for each in everything}})
-        candidates = Given(options.tests) if options.tests else Candidates(ROOT / ".coverage", ROOT / DURATIONS)
         chosen = [each for each in chosen if each.name not in found()]
-    return take_out_all(chosen, candidates, warm_only=options.warm_only)
+    return take_out_all(chosen, candidates, learn=options.learn, warm_only=options.warm_only)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,9 @@ def write_found(tests: dict[str, str]) -> None:
         "# Which test went red without each guard. Written by `python -m tools.guards --learn`; see CONTRIBUTING.md."
     ]
     lines += [f"{_quoted(name)} = {_quoted(test)}" for name, test in sorted(tests.items())]
-    FOUND.write_text("\n".join(lines) + "\n")
+    draft = FOUND.with_suffix(".draft")
+    draft.write_text("\n".join(lines) + "\n")
+    draft.replace(FOUND)
 
 
 def _quoted(text: str) -> str:
