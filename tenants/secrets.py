@@ -8,6 +8,7 @@ field and version opens for these alone, so that two rows cannot be swapped.
 """
 
 import base64
+import hmac
 import os
 import secrets
 import stat
@@ -100,6 +101,11 @@ def unseal(sealed: str, *, key: KeyName, tenant: object, field: str, version: in
             f"The sealed {field} of {tenant} (version {version}) does not open under the {key} key: "
             "the row was changed, or the key is another one."
         ) from None
+
+
+def fleet_name(text: str) -> str:
+    """A name of 40 hexadecimal digits for ``text`` that only who holds the fleet key can tell."""
+    return hmac.digest(_load("fleet"), text.encode(), "sha256").hex()[:40]
 
 
 def give_up_fleet_key() -> None:

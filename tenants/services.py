@@ -1,7 +1,6 @@
 """The life of tenants. Each function binds what it needs and may be run again after it was cut off."""
 
 import fcntl
-import hashlib
 import logging
 import secrets
 import time
@@ -41,7 +40,7 @@ from tenants.models import (
 from tenants.planes import Account
 from tenants.provisioning import PROVISIONERS
 from tenants.provisioning.sqlite import create_file
-from tenants.secrets import make_keys, seal
+from tenants.secrets import fleet_name, make_keys, seal
 
 logger = logging.getLogger(__name__)
 ACTION = LifecycleEvent.Action
@@ -293,8 +292,8 @@ def _exclusive(slug: str) -> Iterator[None]:
     """One life-cycle change of a tenant at a time. The lock ends with its process: a killed one blocks nobody."""
     busy = TenantExistsError(f"Tenant {slug!r} is being changed by another process at this moment.")
     if connection.vendor == "mysql":
-        whole = f"{connection.settings_dict['NAME']}:{slug}"  # a lock's name is the server's, and has 64 characters
-        name = f"bulkhead:{hashlib.sha256(whole.encode()).hexdigest()[:40]}"
+        # A lock's name is the server's: any account could take it, and hold the operators up, if it knew the name.
+        name = fleet_name(f"lock of {connection.settings_dict['NAME']}:{slug}")
         with connection.cursor() as cursor:
             cursor.execute("SELECT GET_LOCK(%s, 0)", [name])
             if cursor.fetchone()[0] != 1:

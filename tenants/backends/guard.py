@@ -227,5 +227,7 @@ class GuardedWrapper(_Wrapper):
     def drop(self) -> None:
         """Closes the physical connection, and with it what is open on it; nobody can use this wrapper again."""
         self.retired = True
-        with suppress(Error, self.Database.Error):  # it is gone already
-            self.close()
+        # One that an event loop's thread only looked at was never opened; Django would refuse to close it there.
+        if self.connection is not None:
+            with suppress(Error, self.Database.Error):  # it is gone already
+                self.close()

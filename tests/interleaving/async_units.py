@@ -114,7 +114,6 @@ async def iterators_of_two_tenants(unit, turns):
     """One of them is left half-read, and read on where another tenant is bound: refused."""
     await turns.turn()
     one, other = begin(unit, 2)
-    unit.machine.stack.forget_loop()
     async with unit.stack.bind(one):
         kept = Target.objects.aiterator(chunk_size=2)
         unit.count("orm", "open an asynchronous iterator")

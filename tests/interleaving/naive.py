@@ -129,9 +129,6 @@ class Naive:
     def forget_jobs(self) -> None:
         self._jobs.clear()
 
-    def forget_loop(self) -> None:
-        pass
-
     def let_go(self) -> None:
         connections.close_all()
 

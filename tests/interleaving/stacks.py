@@ -6,7 +6,6 @@ from typing import Any
 import django_rq
 from django.test import Client
 
-from tenants import connections
 from tenants.connections import close_tenant_connections
 from tenants.context import control_plane, current_tenant, tenant_context
 from tenants.exceptions import TenantError
@@ -96,13 +95,6 @@ class Bulkhead:
 
     def forget_jobs(self) -> None:
         django_rq.get_connection("default").flushdb()
-
-    def forget_loop(self) -> None:
-        """
-        The event loop's own thread opens nothing, and yet keeps wrappers; the ninth tenant's would have one closed
-        there, which Django refuses: tests/interleaving/test_machine.py.
-        """
-        connections._thread.live.clear()
 
     def let_go(self) -> None:
         """Of this thread's connections."""

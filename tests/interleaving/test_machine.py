@@ -7,7 +7,6 @@ import sys
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.core.exceptions import SynchronousOnlyOperation
 
 from config.env import PROJECT
 from scans.models import Target
@@ -68,9 +67,6 @@ def test_a_thousand_requests_leave_no_descriptor_thread_or_connection(engine):
     assert "after 1000 requests" in done.stdout
 
 
-@pytest.mark.xfail(
-    strict=True, raises=SynchronousOnlyOperation, reason="a wrapper is closed in the event loop's thread"
-)
 def test_an_event_loop_serves_more_tenants_than_a_thread_keeps_connections(acme, globex, settings):
     settings.BULKHEAD_CONNECTIONS_PER_THREAD = 1
 

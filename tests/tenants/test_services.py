@@ -14,18 +14,20 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from scans.models import ScanProfile
-from tenants import services
+from tenants import secrets, services
 from tenants.accounts.models import User
 from tenants.context import control_plane, tenant_context
 from tenants.exceptions import (
     InvalidTransitionError,
     ProvisioningError,
+    SecretError,
     TenantExistsError,
     TenantNotFoundError,
     TenantSuspendedError,
 )
 from tenants.models import DatabaseServer, LifecycleEvent, RegistryRevision, Tenant, TenantCredential
 from tenants.registry import registry
+from tenants.secrets import fleet_name
 from tenants.services import create_tenant, find_tenant, for_each_tenant, resume_tenant, suspend_tenant
 from tests.scans.scanning import ROOT, environment, manage, start, wait_until
 
@@ -198,6 +200,18 @@ def test_of_many_that_suspend_at_once_one_does_it(acme):
         thread.join()
 
     assert len(errors) == 3 and journal().count(("acme", "suspend", "suspended")) == 1
+
+
+def test_the_name_of_a_tenants_lock_is_told_by_the_fleet_key_alone(acme, monkeypatch):
+    """Any account of a server may take any lock there: one that web code could name would hold operators up."""
+    names = {fleet_name(f"lock of control:{slug}") for slug in ("acme", "globex")}
+    monkeypatch.setitem(secrets._keys, "fleet", bytes(32))
+    names.add(fleet_name("lock of control:acme"))
+    assert len(names) == 3
+
+    secrets.give_up_fleet_key()
+    with pytest.raises(SecretError):
+        fleet_name("lock of control:acme")
 
 
 def is_served(slug):

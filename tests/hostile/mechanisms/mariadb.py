@@ -1,6 +1,5 @@
 """SQL on MariaDB"""
 
-import hashlib
 from inspect import currentframe
 
 import MySQLdb
@@ -181,18 +180,3 @@ def lock_names(aim):
     """`IS_USED_LOCK(name)` tells whether somebody holds a lock of that name, and which thread."""
     [[holder]] = execute("SELECT IS_USED_LOCK('work')")
     return "is held" if holder else "is free"
-
-
-@mechanism(
-    "the lock of another's life-cycle",
-    mysql=OPEN,
-    sign="is taken",
-    aims=("globex",),
-    outer="Nothing: who knows the control database's name and a slug can hold up what operators do to that tenant, "
-    "for as long as its connection lasts. It reads and writes nothing by that.",
-)
-def lifecycle_lock(aim):
-    """`GET_LOCK(...)` of the name that `suspend_tenant globex` would take."""
-    digest = hashlib.sha256(f"control_plane:{aim.slug}".encode()).hexdigest()[:40]
-    [[taken]] = execute(f"SELECT GET_LOCK('bulkhead:{digest}', 0)")
-    return "is taken" if taken else "is free"

@@ -20,7 +20,8 @@ PLAIN_MEMORY = "Nothing: it is the process's memory."
 
 
 def wrappers(aim):
-    return [each for each in gc.get_objects() if isinstance(each, BaseDatabaseWrapper) and each.alias == aim.alias]
+    found = [each for each in gc.get_objects() if issubclass(type(each), BaseDatabaseWrapper)]
+    return [each for each in found if each.alias == aim.alias]
 
 
 def session(aim):
@@ -64,7 +65,7 @@ def session_of_another(aim):
 @mechanism("the cache of content types", Verdict("ORM"), control=lambda aim: read(connection.cursor()))
 def content_type_cache(aim):
     """`ContentType.objects._cache`: other planes' types stand in it, and no row of theirs."""
-    return {alias: sorted(map(str, types)) for alias, types in ContentType.objects._cache.items()}
+    return {alias: sorted(map(str, types)) for alias, types in ContentType.objects._cache._entries.items()}
 
 
 @mechanism("a driver's handle found by the collector", OPEN, outer=MEMORY)
