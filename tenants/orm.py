@@ -7,26 +7,11 @@ import django.contrib.auth.management as auth_management
 import django.contrib.contenttypes.management as contenttypes_management
 from django.db import DEFAULT_DB_ALIAS
 from django.db.migrations.loader import MigrationLoader
-from django.db.models.base import Model, ModelState
+from django.db.models.base import Model
 from django.db.models.manager import BaseManager
 
 from tenants.planes import current, real_alias, require_bound
 from tenants.routers import lives_in, require_same_database
-
-
-class _StateDatabase:
-    """
-    ``ModelState.db``: never ``default``. Objects that came through ``using("default")`` (``createsuperuser``,
-    ``loaddata``) would carry a name that means another database in the next binding.
-    """
-
-    def __get__(self, state, owner=None):
-        return None if state is None else state.__dict__.get("db")
-
-    def __set__(self, state, alias):
-        if alias == DEFAULT_DB_ALIAS:
-            alias = real_alias(alias)
-        state.__dict__["db"] = alias
 
 
 def _of_own_database(method):
@@ -38,6 +23,17 @@ def _of_own_database(method):
         return method(self, *args, **kwargs)
 
     return checked
+
+
+def _into_real_database(save_base):
+    """What was saved with ``using="default"`` belongs to a database that has a name of its own."""
+
+    @wraps(save_base)
+    def saving(self, raw=False, force_insert=False, force_update=False, using=None, update_fields=None):
+        using = real_alias(using) if using == DEFAULT_DB_ALIAS else using
+        return save_base(self, raw, force_insert, force_update, using, update_fields)
+
+    return saving
 
 
 def _load_own_plane(load_disk):
@@ -74,10 +70,10 @@ def _of_own_plane(create):
 
 
 def install() -> None:
-    state, manager, loader = cast(Any, ModelState), cast(Any, BaseManager), cast(Any, MigrationLoader)
-    state.db = _StateDatabase()
+    model, manager, loader = cast(Any, Model), cast(Any, BaseManager), cast(Any, MigrationLoader)
+    model.save_base = _into_real_database(model.save_base)
     for name in ("save_base", "delete", "refresh_from_db"):
-        setattr(Model, name, _of_own_database(getattr(Model, name)))
+        setattr(model, name, _of_own_database(getattr(model, name)))
     loader.load_disk = _load_own_plane(loader.load_disk)
     # Caches are keyed by it: under "default", or through a manager kept from one tenant, the next was served that
     # one's content types.

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from functools import wraps
 from typing import Any, cast
 
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import ForeignObject, Subquery
 from django.db.models.base import Model
 from django.db.models.fields import related_lookups
@@ -84,16 +85,20 @@ def _database_of_here(get_database):
     """
     ``QuerySet.db``, which whatever touches the database asks for first: ``count()``, ``update()``, ``iterator()`` ...
 
-    ``bulk_create()`` asks for each row: what the router would answer when it is given no hints is answered here.
+    Never ``default``: objects that came through ``using("default")`` (``createsuperuser``, ``loaddata``) would carry a
+    name that means another database in the next binding. ``bulk_create()`` asks for each row: what the router would
+    answer when it is given no hints is answered here.
     """
 
     def database(self):
-        bound, origin = current(), self._built_in
-        if origin is not None and (bound is None or origin != bound.alias):
-            _require_here(origin, "A queryset built in")
-        if bound and self._db is None and not self._hints and lives_in(self.model._meta.app_label, bound.plane):
+        bound = current()
+        if bound is None or self._built_in not in (None, bound.alias):
+            _require_here(self._built_in, "A queryset built in")
+            return get_database(self)
+        if self._db is None and not self._hints and lives_in(self.model._meta.app_label, bound.plane):
             return bound.alias
-        return get_database(self)
+        alias = get_database(self)
+        return bound.alias if alias == DEFAULT_DB_ALIAS else alias
 
     return wraps(get_database)(database)
 
