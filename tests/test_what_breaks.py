@@ -23,6 +23,6 @@ def test_a_row_names_a_test_that_exists_with_its_cases(row):
     assert len(named) == row.count("tests/")
     for file, test, cases in named:
         source = (ROOT / file).read_text()
-        assert re.search(rf"^(async )?def {test}\(", source, re.MULTILINE), test
+        assert re.search(rf"^ *(async )?def {test}\(", source, re.MULTILINE), test
         for case in re.findall(r"\"([^\"]+)\"", cases):
             assert f'"{case}":' in source, case

@@ -111,7 +111,12 @@ def _read_in_a_thread(unit, tenant):
 
 @unit_kind(1, is_async=True)
 async def iterators_of_two_tenants(unit, turns):
-    """One of them is left half-read, and read on where another tenant is bound: refused."""
+    """
+    One of them is left half-read, and read on where another tenant is bound: refused.
+
+    In one turn: on SQLite a connection with an open iterator goes on reading what was there when it was opened, and
+    this thread's connection is other tasks' as well.
+    """
     await turns.turn()
     one, other = begin(unit, 2)
     async with unit.stack.bind(one):
@@ -119,7 +124,6 @@ async def iterators_of_two_tenants(unit, turns):
         unit.count("orm", "open an asynchronous iterator")
         require_own(one, await anext(kept), "asynchronous iterator")
         queryset = Target.objects.all()
-    await turns.turn()
     async with unit.stack.bind(other):
         await _refused(unit, other, "an asynchronous iterator", lambda: anext(kept))
         await _refused(unit, other, "an asynchronous queryset", queryset.acount)

@@ -6,7 +6,7 @@ from contextlib import closing, nullcontext
 
 import pytest
 from django.conf import settings
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 
 from scans.models import ScanProfile
 from tenants.connections import close_tenant_connections
@@ -128,6 +128,24 @@ class TestSQLite:
             names = handle.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
             assert names == [("kept",), ("tenant_identity",)]
             assert handle.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+    def test_a_full_disk_leaves_the_database_as_it_was(self, acme, globex):
+        with tenant_context("acme"):
+            ScanProfile.objects.create(name="before", engines={"ports": {}})
+            with pytest.raises(OperationalError, match="full"), transaction.atomic(), connection.cursor() as cursor:
+                handle = connection.connection
+                handle.set_authorizer(None)  # which lets nobody say how large a file may be
+                handle.execute(f"PRAGMA max_page_count = {handle.execute('PRAGMA page_count').fetchone()[0]}")
+                for number in range(64):
+                    row = [f"{number}", "x" * 2**20, "2000-01-01"]
+                    cursor.execute("INSERT INTO django_session VALUES (%s, %s, %s)", row)
+            connection.close()
+            ScanProfile.objects.create(name="after", engines={"ports": {}})
+            with connection.cursor() as cursor:
+                cursor.execute("PRAGMA integrity_check")
+                assert cursor.fetchall() == [("ok",)]
+                cursor.execute("SELECT COUNT(*) FROM django_session")
+                assert cursor.fetchall() == [(0,)]
 
     def test_another_tenants_file_cannot_be_attached(self, acme, globex):
         with tenant_context("acme"), connection.cursor() as cursor, pytest.raises(OperationalError):
