@@ -20,6 +20,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from tenants.binding import Binding
+from tenants.connections import complete
 from tenants.context import control_plane, fleet_context, maintenance_context, server_plane
 from tenants.exceptions import ProvisioningError, SecretError, TenantUnavailableError
 from tenants.facets import _facets
@@ -244,7 +245,7 @@ def _check_files(report: Report, server: DatabaseServer, tenants: list[_Tenant])
 
 
 def _check_tenants(report: Report, server: DatabaseServer, provisioner: Any, tenants: list[_Tenant]) -> None:
-    control = settings.DATABASES[Plane.CONTROL]
+    control = complete(settings.DATABASES[Plane.CONTROL])
     control_name = str(control["NAME"]) if control["ENGINE"].endswith(server.engine) else None
     if control_name and tenants and (control["HOST"], control["PORT"]) == (server.host, server.port or ""):
         with report.attempt("cross-reads", "control"), control_plane():

@@ -111,6 +111,17 @@ def test_its_exit_code_tells_a_script(acme, globex):
     assert exit_code() == 1
 
 
+def test_an_installation_for_which_nothing_was_configured_is_clean(tmp_path):
+    environment = {"PATH": os.environ["PATH"], "BULKHEAD_HOME": str(tmp_path / "var")}
+    for command in (["migrate", "-v0"], ["create_tenant", "acme"], ["create_tenant", "globex"], ["check_isolation"]):
+        done = subprocess.run(
+            [sys.executable, "manage.py", *command],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert ": 0 cracks, 0 unchecked." in done.stdout
+
+
 # Identities
 
 
