@@ -55,6 +55,8 @@ class DatabaseWrapper(GuardedWrapper, base.DatabaseWrapper):
     def get_connection_params(self):
         params = super().get_connection_params()
         read_timeout = READ_TIMEOUT[self.account]
+        # Django would send a statement of its own for it. The two servers call it by different names.
+        level, self.isolation_level = (self.isolation_level or "read committed").upper().replace(" ", "-"), None
         return params | {
             "charset": "utf8mb4",
             "autocommit": True,
@@ -65,6 +67,7 @@ class DatabaseWrapper(GuardedWrapper, base.DatabaseWrapper):
             "write_timeout": read_timeout,
             "init_command": (
                 f"SET sql_mode='{SQL_MODE}', time_zone='+00:00', innodb_lock_wait_timeout={LOCK_TIMEOUT}, "
-                f"lock_wait_timeout={LOCK_TIMEOUT}"
+                f"lock_wait_timeout={LOCK_TIMEOUT} "
+                f"/*M! , tx_isolation='{level}' */ /*!80000 , transaction_isolation='{level}' */"
             ),
         }
