@@ -55,7 +55,7 @@ def relabelled(aim):
     group.save()
 
 
-@mechanism("a label written past its descriptor", ROUTER, writes=True)
+@mechanism("a label written into the dictionary", ROUTER, writes=True)
 def relabelled_in_dict(aim):
     """`obj._state.__dict__["db"] = alias`, then `save()`."""
     group = defaced(first(aim))
