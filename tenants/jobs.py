@@ -135,7 +135,7 @@ class TenantJob(Job):
         try:
             record = registry.get(UUID(hex=meta["tenant"]))
             expected = self._sign(record)
-        except (KeyError, ValueError, TypeError, AttributeError, RecursionError, TenantNotFoundError):
+        except (KeyError, ValueError, TypeError, AttributeError, TenantNotFoundError):
             raise ForgedJobError(f"Job {self.id} names no tenant and key of ours.") from None
         if not hmac.compare_digest(expected.encode(), str(meta.get("signature")).encode(errors="replace")):
             raise ForgedJobError(f"Job {self.id} was not made by this service, or was changed since.")
@@ -253,7 +253,7 @@ def _require_no_options(options: dict) -> None:
 
 
 def _require_allowed(function: object) -> None:
-    if not isinstance(function, str) or function not in settings.BULKHEAD_JOB_FUNCTIONS:
+    if function not in settings.BULKHEAD_JOB_FUNCTIONS:
         raise ForgedJobError(f"{function!r:.80} is not a job function: settings.BULKHEAD_JOB_FUNCTIONS lists them.")
 
 
