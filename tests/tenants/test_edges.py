@@ -100,6 +100,33 @@ def test_a_queryset_is_iterated_over_to_its_end_in_an_event_loop(acme, alice, to
     assert asyncio.run(everybody()) == {"alice", "tom"}
 
 
+def test_a_queryset_of_a_module_is_a_subquery_of_whatever_is_bound(acme, globex):
+    of_a_module = ScanProfile.objects.filter(name="row")
+    for tenant in (acme, globex):
+        with tenant_context(tenant.slug):
+            add("row"), add("other")
+            assert ScanProfile.objects.filter(pk__in=of_a_module).get().name == "row"
+
+
+def test_objects_of_no_database_may_be_put_into_a_queryset_where_nothing_is_bound(acme):
+    unsaved = ScanProfile.objects.all()
+    unsaved._result_cache = [ScanProfile(name="unsaved")]
+    assert [each.name for each in unsaved] == ["unsaved"]
+
+
+def test_where_nothing_is_bound_the_rows_of_a_block_are_refused_as_use_without_a_tenant(acme):
+    with tenant_context("acme"):
+        add("row")
+        queryset = ScanProfile.objects.filter(name="row")
+        rows = list(queryset)
+    assert len(rows) == 1
+    for use in (list, lambda each: each.count(), lambda each: each.all()):
+        with pytest.raises(NoTenantError):
+            use(queryset)
+    with pytest.raises(NoTenantError):
+        ScanProfile.objects.count()
+
+
 def test_what_is_no_object_is_djangos_to_refuse(acme, alice):
     with tenant_context("acme"):
         with pytest.raises(TypeError, match="must be a model instance"):

@@ -160,6 +160,12 @@ def test_it_is_bounded_and_forgets_the_least_recently_used(acme, globex, monkeyp
     assert registry._ids == {"globex": globex.id}
 
 
+def test_text_that_no_database_takes_names_no_tenant(acme):
+    for text in ("\udcff", "acm\u00e9", "acme\udc80"):
+        with pytest.raises(TenantNotFoundError):
+            registry.get(text)
+
+
 def test_a_renamed_tenant_is_found_under_its_new_slug_alone(acme, globex):
     registry.get("acme")
     with control_plane(), transaction.atomic():

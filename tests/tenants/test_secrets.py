@@ -149,6 +149,7 @@ FAULTS = {
     "others may read it": lambda path: path.chmod(0o640),
     "not 32 bytes": lambda path: path.write_text(base64.b64encode(b"short").decode()),
     "is not 32 bytes in base64": lambda path: path.write_text("\u00fc" * 32),
+    "IsADirectoryError": lambda path: (path.unlink(), path.mkdir(mode=0o700)),
     "cannot be read as text": lambda path: path.write_bytes(b"\xff" * 32),
 }
 

@@ -18,6 +18,7 @@ from tenants import secrets, services
 from tenants.accounts.models import User
 from tenants.context import control_plane, tenant_context
 from tenants.exceptions import (
+    InvalidSlugError,
     InvalidTransitionError,
     ProvisioningError,
     SecretError,
@@ -25,7 +26,7 @@ from tenants.exceptions import (
     TenantNotFoundError,
     TenantSuspendedError,
 )
-from tenants.models import DatabaseServer, LifecycleEvent, RegistryRevision, Tenant, TenantCredential
+from tenants.models import DatabaseServer, LifecycleEvent, RegistryRevision, Tenant, TenantCredential, TenantKey
 from tenants.registry import registry
 from tenants.secrets import fleet_name
 from tenants.services import create_tenant, find_tenant, for_each_tenant, resume_tenant, suspend_tenant
@@ -147,6 +148,61 @@ def test_a_creation_that_fails_says_why_and_succeeds_once_that_is_mended(acme, i
 
     assert create_tenant(slug="initech").state == "active"
     assert on_disk(installation) == on_record()
+
+
+def broken_sql():
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE")
+
+
+def another_tenant():
+    with tenant_context("acme"):
+        pass
+
+
+@pytest.mark.parametrize("work", [broken_sql, another_tenant])
+def test_a_creation_that_the_database_or_a_guard_stops_is_journaled_as_failed(acme, monkeypatch, work):
+    monkeypatch.setattr(services, "migrate_bound_database", work)
+    with pytest.raises(ProvisioningError, match="Run the command again"):
+        create_tenant(slug="initech")
+    assert journal()[-1] == ("initech", "create", "failed")
+
+
+@pytest.mark.parametrize("slug", [None, 7, b"initech", ["initech"]])
+def test_what_is_no_text_is_no_slug(acme, slug):
+    with pytest.raises(InvalidSlugError):
+        create_tenant(slug=slug)
+
+
+def test_the_first_tenant_of_an_installation_without_servers_is_made_on_this_machine(acme, globex):
+    with control_plane(), transaction.atomic():
+        for model in (LifecycleEvent, TenantCredential, TenantKey, Tenant, DatabaseServer):
+            model.objects.all().delete()
+        server = services._choose_server(None)
+        assert (server.name, server.engine) == ("local", "sqlite")
+        transaction.set_rollback(True)
+
+
+def test_a_tenant_that_is_being_changed_on_another_machine_is_refused_here(acme, installation):
+    """Machines share the control database's server, and nothing else; on SQLite there is one machine."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with control_plane(), services._exclusive("initech"):
+            entered.set()
+            leave.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert entered.wait(30)
+        if installation.engine == "mysql":
+            (settings.BULKHEAD_HOME / "locks" / "initech").unlink(missing_ok=True)
+        with pytest.raises(TenantExistsError, match="another process"):
+            create_tenant(slug="initech")
+    finally:
+        leave.set()
+        thread.join()
 
 
 MOVES = {

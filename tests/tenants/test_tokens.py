@@ -4,11 +4,12 @@ import uuid
 
 import pytest
 from rest_framework.test import APIClient
+from rest_framework_simplejwt.exceptions import TokenBackendError
 
 from tenants.context import control_plane, tenant_context
 from tenants.exceptions import InvalidTokenError, NoTenantError, WrongTenantError
 from tenants.models import TenantKey
-from tenants.tokens import TenantAccessToken, _decoded
+from tenants.tokens import TenantAccessToken, TenantTokenBackend, _decoded, verify
 from tests.tenants.forge import HOSTILE, Forge
 from tests.tenants.states import set_state
 
@@ -35,6 +36,28 @@ def test_a_hostile_token_is_refused_like_any_other(forge, make):
     assert (answer.status_code, answer.json()) == (401, UNAUTHORISED)
     assert answer["WWW-Authenticate"] == "Bearer"
     assert me(forge.genuine).status_code == 200
+
+
+def test_a_token_of_one_tenant_opens_no_other_for_a_member_of_that_one(forge, mallory):
+    """The claim is signed with acme's own key: who holds one tenant's key holds no other tenant."""
+    assert me(forge.claims_with(tenant=forge.other, sub=str(mallory.pk))).status_code == 401
+
+
+def test_what_is_no_text_is_no_token(forge):
+    assert verify(forge.genuine)["tenant"] == forge.tenant
+    for token in (forge.genuine.encode(), 7, [forge.genuine]):
+        with pytest.raises(InvalidTokenError):
+            verify(token)
+
+
+def test_a_token_that_names_no_tenant_is_no_token(forge):
+    with pytest.raises(InvalidTokenError):
+        verify(forge.header_with(kid=f"{uuid.uuid4().hex}.1"))
+
+
+def test_a_token_that_has_expired_is_refused_before_anybody_looks_at_its_claims(forge):
+    with pytest.raises(TokenBackendError):
+        TenantTokenBackend().decode(forge.claims_with(iat=forge.now - 601, exp=forge.now - 1))
 
 
 @pytest.mark.parametrize("segment", ["A", "AA=", "AB", "AAB", "AAAAA", "AA\n", "AA==", "A A", "AA+/"])

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tools.guards.candidates import is_slow_to_start
 from tools.guards.swap import NotSwappable, swap
 
 SECONDS = 60
@@ -42,8 +43,12 @@ class Warm:
             self.red = self.red or report.nodeid
 
     def pytest_runtestloop(self, session):
-        items = {item.nodeid: item for item in session.items}
-        self._run(session, items[self.work["first"]])
+        first = self.work["first"]
+        # The first test of another engine would end the installation that all children share.
+        items = {
+            item.nodeid: item for item in session.items if is_slow_to_start(item.nodeid) is is_slow_to_start(first)
+        }
+        self._run(session, items[first])
         for job in self.work["jobs"]:
             began_at = time.monotonic()
             chosen = [item for test in job["tests"] for name, item in items.items() if _is_of(name, test)]
