@@ -58,13 +58,13 @@ def _load_own_plane(load_disk):
 
 
 def _of_own_plane(create):
-    """``flush`` would write every app's content types and permissions into every plane."""
+    """``flush`` would write every app's content types and permissions into every plane, as objects of ``default``."""
 
     @wraps(create)
-    def create_for_own_plane(app_config, *args, **kwargs):
+    def create_for_own_plane(app_config, *args, using=DEFAULT_DB_ALIAS, **kwargs):
         bound = current()
         if bound is None or lives_in(app_config.label, bound.plane):
-            create(app_config, *args, **kwargs)
+            create(app_config, *args, using=real_alias(using), **kwargs)
 
     return create_for_own_plane
 

@@ -18,6 +18,7 @@ from tenants.provisioning.sqlite import path_of
 from tenants.services import find_tenant, resume_tenant
 from tests.conftest import api_client
 from tests.invariants.work import names
+from tests.tenants.states import set_state
 
 
 def administer(installation, alias, *statements):
@@ -167,6 +168,13 @@ def test_the_migration_account_proves_it_too_and_may_change_tables(acme, install
         connection.cursor()
 
 
+def overwrite(path):
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * (size - 100))
+
+
 def test_a_database_that_does_not_answer_is_not_taken_for_another(acme, installation):
     """It is down, not swapped: nobody puts the tenant into maintenance for that."""
     if installation.engine == "mysql":
@@ -176,10 +184,7 @@ def test_a_database_that_does_not_answer_is_not_taken_for_another(acme, installa
         installation._sql("REVOKE SELECT " + grants.format("FROM"))
     else:
         close_tenant_connections()
-        size = path_of(acme.alias).stat().st_size
-        with path_of(acme.alias).open("r+b") as file:
-            file.seek(100)
-            file.write(b"\xff" * (size - 100))
+        overwrite(path_of(acme.alias))
 
     with tenant_context("acme"):
         for _ in range(2):
@@ -190,6 +195,25 @@ def test_a_database_that_does_not_answer_is_not_taken_for_another(acme, installa
     assert state_of("acme") == "active"
     if installation.engine == "mysql":
         installation._sql("GRANT SELECT " + grants.format("TO"))
+
+
+def test_a_tenant_whose_database_does_not_answer_stays_in_maintenance(acme, installation):
+    set_state("acme", "maintenance")
+    close_tenant_connections()
+    users = []
+    if installation.engine == "mysql":
+        users = installation._sql(f"SELECT DISTINCT User FROM mysql.db WHERE Db LIKE '%{acme.id.hex}%'")
+    else:
+        overwrite(path_of(acme.alias))
+    for (user,) in users:
+        installation._sql(f"ALTER USER `{user}`@`%` ACCOUNT LOCK")
+
+    with pytest.raises(TenantUnavailableError, match="cannot be opened"):
+        resume_tenant(slug="acme")
+
+    for (user,) in users:
+        installation._sql(f"ALTER USER `{user}`@`%` ACCOUNT UNLOCK")
+    assert state_of("acme") == "maintenance"
 
 
 def test_a_connection_whose_set_up_fails_is_not_used_for_the_next_query(acme):

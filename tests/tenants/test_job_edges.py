@@ -54,10 +54,18 @@ def test_a_job_whose_envelope_lacks_a_part_is_forged(job, missing):
         job._verify()
 
 
-def test_why_a_job_is_refused_is_told(job, broker):
+REASONS = {
+    "its origin is too large": {"origin": "x" * (MAX_BYTES + 1)},
+    "its data is not a function with arguments in JSON": {"data": "no JSON"},
+    "'os.system' is not a job function": {"data": '["os.system", null, [], {}]'},
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_why_a_job_is_refused_is_told(job, broker, reason):
     job.save()
-    broker.hset(job.key, "origin", "x" * (MAX_BYTES + 1))
-    with pytest.raises(ForgedJobError, match="its origin is too large"):
+    broker.hset(job.key, mapping=REASONS[reason])
+    with pytest.raises(ForgedJobError, match=f"is refused: {reason}"):
         TenantJob.fetch(job.id, connection=broker)._verify()
 
 

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import time
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,6 +82,8 @@ class Warm:
             try:
                 os.setsid()
                 path = Path(job["path"]).absolute()
+                # What is imported after the swap, as backends are that settings name, would have the source as it was.
+                import_module(job["path"].removesuffix(".py").removesuffix("/__init__").replace("/", "."))
                 swap(str(path), path.read_text(), job["source"])
                 for item in items:
                     self._run(session, item)
