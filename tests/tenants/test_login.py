@@ -3,9 +3,13 @@
 import pytest
 from django.contrib.auth.hashers import Argon2PasswordHasher
 from django.test import Client
-from rest_framework.test import APIClient
+from rest_framework.parsers import JSONParser
+from rest_framework.request import Request
+from rest_framework.test import APIClient, APIRequestFactory
 
+from tenants.accounts.api import TokenView
 from tenants.context import tenant_context
+from tenants.exceptions import InvalidTokenError
 from tests.installation import PASSWORD
 from tests.tenants.states import set_state
 
@@ -89,6 +93,15 @@ def test_a_failed_log_in_does_not_say_why(acme, globex, tom_is_disabled, hashed,
     assert answer.content == expected.content
     assert headers(answer) == headers(expected)
     assert len(hashed) == 2 * len(work) == 2
+
+
+def test_a_log_in_to_no_tenant_fails_with_the_error_of_every_failed_log_in(acme):
+    """Whatever answer a project gives to a tenant that is not there, elsewhere."""
+    for tenant in ("acme", "nobodys"):
+        body = {"tenant": tenant, "username": "alice", "password": WRONG}
+        request = Request(APIRequestFactory().post("/", body, format="json"), parsers=[JSONParser()])
+        with pytest.raises(InvalidTokenError):
+            TokenView().post(request)
 
 
 def test_a_suspended_tenants_member_is_told_so_after_the_right_password_only(acme, tom_is_disabled):

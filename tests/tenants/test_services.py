@@ -10,6 +10,7 @@ import time
 
 import pytest
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import connection, transaction
 
@@ -172,6 +173,14 @@ def test_a_creation_that_the_database_or_a_guard_stops_is_journaled_as_failed(ac
 def test_what_is_no_text_is_no_slug(acme, slug):
     with pytest.raises(InvalidSlugError):
         create_tenant(slug=slug)
+
+
+def test_a_form_refuses_what_is_no_slug():
+    field = Tenant._meta.get_field("slug")
+    assert field.clean("initech", None) == "initech"
+    for slug in ("Initech", "in--itech", "operator"):
+        with pytest.raises(ValidationError):
+            field.clean(slug, None)
 
 
 def test_the_first_tenant_of_an_installation_without_servers_is_made_on_this_machine(acme, globex):
