@@ -80,6 +80,8 @@ def verify(token: str, token_class: type = TenantAccessToken) -> dict:
 
     Raises ``InvalidTokenError``, which does not say why.
     """
+    if token is None:  # of which simplejwt's classes make a new one
+        raise InvalidTokenError("There is no token.")
     try:
         return token_class(token).payload
     except TokenError as error:

@@ -45,7 +45,7 @@ def test_a_token_of_one_tenant_opens_no_other_for_a_member_of_that_one(forge, ma
 
 def test_what_is_no_text_is_no_token(forge):
     assert verify(forge.genuine)["tenant"] == forge.tenant
-    for token in (forge.genuine.encode(), 7, [forge.genuine]):
+    for token in (forge.genuine.encode(), 7, [forge.genuine], None):
         with pytest.raises(InvalidTokenError):
             verify(token)
 
