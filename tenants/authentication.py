@@ -8,7 +8,8 @@ from django.utils.functional import SimpleLazyObject
 from rest_framework.authentication import BaseAuthentication
 
 from tenants.exceptions import InvalidTokenError
-from tenants.kept import here, require_here
+from tenants.kept import require_here
+from tenants.planes import here
 
 
 class Member(SimpleLazyObject):

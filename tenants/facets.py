@@ -57,9 +57,8 @@ def register(facet: Facet) -> None:
         _with_bind.append(facet)
 
 
-def probes() -> dict[str, str]:
-    """Every facet's probe in what is bound now, by name."""
-    return {name: facet.probe() for name, facet in _facets.items()}
+def registered() -> list[Facet]:
+    return list(_facets.values())
 
 
 def new_stack() -> ExitStack | None:

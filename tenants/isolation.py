@@ -23,7 +23,7 @@ from tenants.binding import Binding
 from tenants.connections import complete
 from tenants.context import control_plane, fleet_context, maintenance_context, server_plane
 from tenants.exceptions import ProvisioningError, SecretError, TenantUnavailableError
-from tenants.facets import _facets
+from tenants.facets import registered
 from tenants.models import DatabaseServer, Tenant, TenantCredential
 from tenants.planes import Plane
 from tenants.provisioning import PROVISIONERS, sqlite
@@ -138,14 +138,14 @@ def _check_configuration(report: Report) -> None:
 
 def _check_facets(report: Report, about: str) -> None:
     """What is ambient here is nobody's else. Inside the binding; control has not all of it."""
-    for name, facet in _facets.items():
+    for facet in registered():
         try:
-            owner = report.probed.setdefault((name, facet.probe()), about)
+            owner = report.probed.setdefault((facet.name, facet.probe()), about)
         except Exception as error:
             if about != Plane.CONTROL:
-                report.skip("facets", about, f"{name}: {error}")
+                report.skip("facets", about, f"{facet.name}: {error}")
         else:
-            report.add("facets", about, [f"{name}: it has the same as {owner}"] if owner != about else [])
+            report.add("facets", about, [f"{facet.name}: it has the same as {owner}"] if owner != about else [])
 
 
 def _check_secrets(report: Report, tenants: list[_Tenant]) -> None:

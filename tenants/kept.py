@@ -9,7 +9,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.backends.base import SessionBase
 
 from tenants.exceptions import NoTenantError, WrongTenantError
-from tenants.planes import current
+from tenants.planes import current, here
 
 CONTENT_TYPES_OF = 256  # databases; about 5 KB each
 
@@ -48,11 +48,6 @@ class RecentlyUsed:
 
     def __len__(self) -> int:
         return len(self._entries)
-
-
-def here() -> str | None:
-    bound = current()
-    return None if bound is None else bound.alias
 
 
 def require_here(origin: str | None, what: str) -> None:

@@ -64,6 +64,12 @@ _bound: ContextVar[Bound | None] = ContextVar("bulkhead_bound", default=None)
 current = _bound.get
 
 
+def here() -> str | None:
+    """The alias of what is bound, to remember where something was made."""
+    bound = _bound.get()
+    return None if bound is None else bound.alias
+
+
 def require_bound() -> Bound:
     """Raises ``NoTenantError`` when nothing is bound."""
     bound = _bound.get()

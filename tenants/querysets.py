@@ -16,25 +16,19 @@ from django.db.models.fields import related_lookups
 from django.db.models.query import QuerySet, RawQuerySet
 
 from tenants.exceptions import NoTenantError, WrongTenantError
-from tenants.planes import current, require_bound
+from tenants.planes import current, here, require_bound
 from tenants.routers import lives_in, require_same_database
-
-
-def _here() -> str | None:
-    bound = current()
-    return None if bound is None else bound.alias
 
 
 def _require_here(origin: str | None, what: str) -> None:
     """Of nowhere (``None``) is of here: a queryset that was built at import time belongs to nobody."""
-    here = _here()
-    if origin is None or origin == here:
+    if origin is None or origin == here():
         return
-    if here is None:
+    if current() is None:
         raise NoTenantError(
             f"{what} {origin} was used where nothing is bound. Return lists, not querysets, from a block."
         )
-    raise WrongTenantError(f"{what} {origin} was used where {current()} is bound ({here}). Build it again here.")
+    raise WrongTenantError(f"{what} {origin} was used where {current()} is bound ({here()}). Build it again here.")
 
 
 class _RowCache:
@@ -121,7 +115,7 @@ def _checked_at_each_row(iterate):
 
     @wraps(iterate)
     def iterating(self, *args, **kwargs):
-        origin = _here()
+        origin = here()
 
         def rows() -> Iterator[Any]:
             for row in iterate(self, *args, **kwargs):
@@ -136,7 +130,7 @@ def _checked_at_each_row(iterate):
 def _checked_at_each_row_async(iterate):
     @wraps(iterate)
     def iterating(self, *args, **kwargs):
-        origin = _here()
+        origin = here()
 
         async def rows():
             async for row in iterate(self, *args, **kwargs):

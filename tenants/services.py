@@ -1,12 +1,11 @@
 """The life of tenants. Each function binds what it needs and may be run again after it was cut off."""
 
-import fcntl
 import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from tenants.exceptions import (
     TenantNotFoundError,
     TenantUnavailableError,
 )
+from tenants.locks import exclusive
 from tenants.models import (
     DatabaseServer,
     LifecycleEvent,
@@ -40,7 +40,7 @@ from tenants.models import (
 from tenants.planes import Account
 from tenants.provisioning import PROVISIONERS
 from tenants.provisioning.sqlite import create_file
-from tenants.secrets import fleet_name, make_keys, seal
+from tenants.secrets import make_keys, seal
 
 logger = logging.getLogger(__name__)
 ACTION = LifecycleEvent.Action
@@ -74,7 +74,7 @@ def create_tenant(*, slug: str, name: str = "", server: str | None = None) -> Te
     when another process is creating the same slug at this moment) and ``ProvisioningError``.
     """
     validate_slug(slug)
-    with control_plane(), _exclusive(slug):
+    with control_plane(), exclusive(slug):
         tenant = Tenant.objects.select_related("server").filter(slug=slug).first()
         if tenant is None:
             tenant = _register(slug, name or slug, server)
@@ -129,7 +129,7 @@ def resume_tenant(*, slug: str) -> Tenant:
 
     Raises ``InvalidTransitionError`` and, while the database is not fit, ``TenantUnavailableError``.
     """
-    with control_plane(), _exclusive(slug):
+    with control_plane(), exclusive(slug):
         tenant = find_tenant(slug)
         if tenant.state != Tenant.State.MAINTENANCE:
             return _transition(tenant, ACTION.RESUME, Tenant.State.SUSPENDED, Tenant.State.ACTIVE)
@@ -285,30 +285,3 @@ def _transition(tenant: Tenant, action: str, state: str, next_state: str) -> Ten
 
 def _journal(tenant: Tenant, action: str, step: str, detail: str = "") -> None:
     LifecycleEvent.objects.create(tenant=tenant, action=action, step=step, detail=detail[:500])
-
-
-@contextmanager
-def _exclusive(slug: str) -> Iterator[None]:
-    """One life-cycle change of a tenant at a time. The lock ends with its process: a killed one blocks nobody."""
-    busy = TenantExistsError(f"Tenant {slug!r} is being changed by another process at this moment.")
-    if connection.vendor == "mysql":
-        # A lock's name is the server's: any account could take it, and hold the operators up, if it knew the name.
-        name = fleet_name(f"lock of {connection.settings_dict['NAME']}:{slug}")
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT GET_LOCK(%s, 0)", [name])
-            if cursor.fetchone()[0] != 1:
-                raise busy
-        try:
-            yield
-        finally:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT RELEASE_LOCK(%s)", [name])
-        return
-    path = Path(settings.BULKHEAD_HOME) / "locks" / slug
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise busy from None
-        yield

@@ -10,7 +10,7 @@ from typing import Any
 
 import django
 
-from tests.interleaving import (
+from tests.interleaving import (  # noqa: F401  importing them registers what they hold
     async_units,
     ending_units,
     http_operations,
@@ -23,18 +23,6 @@ from tests.interleaving import (
 from tests.interleaving.machine import Machine, Schedule, Tally
 from tests.interleaving.shrinking import shrink
 from tests.interleaving.stress import stress
-
-# Importing them registers what they hold.
-REGISTERED = (
-    async_units,
-    ending_units,
-    http_operations,
-    job_operations,
-    offence_operations,
-    orm_operations,
-    sql_operations,
-    units,
-)
 
 
 def run(stack: Any, rest: Any, options: Any) -> int:

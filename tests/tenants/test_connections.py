@@ -44,8 +44,8 @@ def test_a_connection_kept_from_one_binding_is_no_use_elsewhere(acme, globex, us
         use(kept)
 
 
-def test_a_commit_on_a_kept_connection_is_rolled_back_with_it(acme, globex):
-    """A generator's binding that leaked: its transaction is open while another tenant is bound."""
+def leaked_transaction():
+    """A generator that holds acme's binding with a transaction open, and that connection."""
 
     def begin():
         with tenant_context("acme"):
@@ -56,6 +56,12 @@ def test_a_commit_on_a_kept_connection_is_rolled_back_with_it(acme, globex):
     generator = begin()
     kept = contextvars.copy_context().run(next, generator)
     kept.in_atomic_block = False
+    return generator, kept
+
+
+def test_a_commit_on_a_kept_connection_is_rolled_back_with_it(acme, globex):
+    """A generator's binding that leaked: its transaction is open while another tenant is bound."""
+    generator, kept = leaked_transaction()
     with tenant_context("globex"):
         with pytest.raises(WrongTenantError):
             kept.commit()

@@ -1,13 +1,12 @@
 """What the isolation core does where nothing is wrong and little happens: branches that no other test takes."""
 
 import asyncio
-import contextvars
 import signal
 
 import django_rq
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.http import StreamingHttpResponse
 from django.test import RequestFactory
 from redis import ConnectionError as NoConnection
@@ -28,6 +27,7 @@ from tenants.jobs import TenantJob, TenantWorker, require_still_served
 from tenants.planes import current
 from tenants.registry import registry
 from tests.invariants.work import add, names
+from tests.tenants.test_connections import leaked_transaction
 from tests.tenants.test_jobs import send
 
 
@@ -61,15 +61,7 @@ def test_the_migration_account_may_change_tables_inside_a_transaction(acme):
 
 
 def test_a_commit_on_a_connection_that_was_kept_to_where_nothing_is_bound_is_rolled_back_with_it(acme):
-    def begin():
-        with tenant_context("acme"):
-            transaction.atomic().__enter__()
-            add("row")
-            yield connections[DEFAULT_DB_ALIAS]
-
-    generator = begin()
-    kept = contextvars.copy_context().run(next, generator)
-    kept.in_atomic_block = False
+    generator, kept = leaked_transaction()
     with pytest.raises(NoTenantError):
         kept.commit()
     assert kept.retired

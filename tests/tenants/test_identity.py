@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 
+import django_rq
 import pytest
 from django.db import DatabaseError, OperationalError, connection
 from django.db.backends.signals import connection_created
@@ -18,6 +19,7 @@ from tenants.provisioning.sqlite import path_of
 from tenants.services import find_tenant, resume_tenant
 from tests.conftest import api_client
 from tests.invariants.work import names
+from tests.scans.test_dispatch import ask, tasks
 from tests.tenants.states import set_state
 
 
@@ -125,11 +127,14 @@ def test_members_hear_that_it_is_unavailable_and_nothing_of_the_others(acme, glo
     assert api_client("globex", mallory).get("/api/v1/scans/").status_code == 200
 
 
-def test_the_dispatcher_goes_on_with_the_others(acme, globex, installation):
+def test_the_dispatcher_goes_on_with_the_others(acme, globex, alice, mallory, installation):
+    ask("acme", alice)
+    ask("globex", mallory)
     administer(installation, acme.alias, *identify_as(None))
 
     run_round([acme.id, globex.id])
 
+    assert django_rq.get_queue("default").job_ids == list(tasks("globex"))
     assert (state_of("acme"), state_of("globex")) == ("maintenance", "active")
 
 

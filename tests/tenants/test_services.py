@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from django.conf import settings
@@ -27,6 +28,7 @@ from tenants.exceptions import (
     TenantNotFoundError,
     TenantSuspendedError,
 )
+from tenants.locks import exclusive
 from tenants.models import DatabaseServer, LifecycleEvent, RegistryRevision, Tenant, TenantCredential, TenantKey
 from tenants.registry import registry
 from tenants.secrets import fleet_name
@@ -77,11 +79,19 @@ def test_creations_of_different_slugs_at_once_all_succeed(acme, installation):
 
 def test_a_slug_that_is_being_changed_is_refused_at_once_and_another_is_not(acme):
     """Long names, which a lock's name of 64 characters could not hold apart."""
-    entered, leave = threading.Event(), threading.Event()
     one, other = "a" * 31 + "b", "a" * 31 + "c"
+    with held_by_another(one):
+        with pytest.raises(TenantExistsError, match="another process"):
+            create_tenant(slug=one)
+        assert create_tenant(slug=other).state == "active"
+
+
+@contextmanager
+def held_by_another(slug):
+    entered, leave = threading.Event(), threading.Event()
 
     def hold():
-        with control_plane(), services._exclusive(one):
+        with control_plane(), exclusive(slug):
             entered.set()
             leave.wait(30)
 
@@ -89,9 +99,7 @@ def test_a_slug_that_is_being_changed_is_refused_at_once_and_another_is_not(acme
     thread.start()
     try:
         assert entered.wait(30)
-        with pytest.raises(TenantExistsError, match="another process"):
-            create_tenant(slug=one)
-        assert create_tenant(slug=other).state == "active"
+        yield
     finally:
         leave.set()
         thread.join()
@@ -194,24 +202,11 @@ def test_the_first_tenant_of_an_installation_without_servers_is_made_on_this_mac
 
 def test_a_tenant_that_is_being_changed_on_another_machine_is_refused_here(acme, installation):
     """Machines share the control database's server, and nothing else; on SQLite there is one machine."""
-    entered, leave = threading.Event(), threading.Event()
-
-    def hold():
-        with control_plane(), services._exclusive("initech"):
-            entered.set()
-            leave.wait(30)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    try:
-        assert entered.wait(30)
+    with held_by_another("initech"):
         if installation.engine == "mysql":
             (settings.BULKHEAD_HOME / "locks" / "initech").unlink(missing_ok=True)
         with pytest.raises(TenantExistsError, match="another process"):
             create_tenant(slug="initech")
-    finally:
-        leave.set()
-        thread.join()
 
 
 MOVES = {

@@ -16,7 +16,8 @@ def swap(path: str, before: str, after: str) -> None:
     """Raises ``NotSwappable``, and then nothing, or not everything, is changed."""
     changes: Changes = {}
     _compare(compile(before, path, "exec"), compile(after, path, "exec"), changes)
-    for function in [each for each in gc.get_objects() if isinstance(each, FunctionType)]:
+    # By type(): isinstance() asks a weak proxy for the class of what it stands for, which may be gone.
+    for function in [each for each in gc.get_objects() if type(each) is FunctionType]:
         code = function.__code__
         new = changes.get((code.co_qualname, code.co_firstlineno)) if code.co_filename == path else None
         if new is not None:
