@@ -163,7 +163,9 @@ def engine_killed(monkeypatch, site):
             yield event
 
     monkeypatch.setattr(jobs, "run_engine", killing)
+    site.delay = 5.0  # it is still at work when it is killed, however late this process is to hear of it
     yield "failed"
+    site.delay = 0
 
 
 @contextmanager
