@@ -168,10 +168,12 @@ def lends_its_transaction(unit):
             Target.objects.update(name=unit.mark())
             unit.count("sql", f"lend {name}")
             unit.machine.lent.append((name, tenant, unit.lane, connections["default"]))
-            yield from while_lent(unit)
-            transaction.set_rollback(True)
+            if not (yield from while_lent(unit)):
+                transaction.set_rollback(True)
     unit.is_now(None)
     if unit.stack.bound() is not None:
         raise Unexpected(f"{unit.stack.bound()} is bound after a lost transaction")
+    with unit.bound(tenant):
+        names(unit, Target.objects.all(), "after a lost transaction")
     with unit.bound():
         yield from unit.work(2)

@@ -7,6 +7,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db import connections
+
 from tests.interleaving.canaries import Found, Unexpected
 from tests.interleaving.lanes import Lane, LoopLane, Steps, Turns
 from tests.interleaving.ledger import Ledger
@@ -179,6 +181,7 @@ class Machine:
         self.lent.clear()
         gc.collect()
         for lane in self.lanes:
+            lane.run(connections.close_all)  # where one has failed, transactions may be open, and lock what is put back
             lane.run(self.stack.let_go)
 
     def note(self, unit: Unit, what: str) -> None:

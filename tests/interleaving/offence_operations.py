@@ -65,13 +65,14 @@ def lend_something_open(unit):
 
 
 def while_lent(unit):
-    """Until somebody has taken it, or for a few steps."""
+    """Until somebody has taken it, or for a few steps. Gives whether somebody has."""
     entry = unit.machine.lent[-1]
     for _ in range(6):
         yield
         if entry not in unit.machine.lent:
-            return
+            return True
     unit.machine.lent.remove(entry)
+    return False
 
 
 @operation("foreign", 4)

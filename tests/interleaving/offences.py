@@ -132,6 +132,9 @@ WRITES: dict[str, Offence] = {
     "update of a queryset": Offence(lambda: Target.objects.all(), lambda made: made.update(host="other.example")),
     "delete of a queryset": Offence(lambda: Authorization.objects.all(), lambda made: made.delete()),
     "update with an object": Offence(first, lambda made: Scan.objects.filter(pk=shared_key(41)).update(target=made)),
+    "save of a row that was given an object": Offence(
+        first, lambda made: changed(Authorization.objects.get(pk=shared_key(21)), target=made).save()
+    ),
     "bulk_create": Offence(lambda: [first()], lambda made: Target.objects.bulk_create(made, ignore_conflicts=True)),
     "bulk_update": Offence(lambda: [first()], lambda made: Target.objects.bulk_update(made, ["name"])),
     "get_or_create of a queryset": Offence(lambda: Group.objects.all(), lambda made: made.get_or_create(name="theirs")),

@@ -101,6 +101,7 @@ UNBOUND = {
     "in_atomic_block": lambda: connection.in_atomic_block,
     "commit": lambda: connection.commit(),
     "an alias": lambda: connections["control"].cursor(),
+    "what an alias stands for": lambda: connections["control"].settings_dict["NAME"],
     "ensure_connection": lambda: connection.ensure_connection(),
     "table names": lambda: connection.introspection.table_names(),
 }
