@@ -2,9 +2,9 @@
 RQ jobs that carry their tenant unasked, and run nothing that was not signed for it.
 
 Whoever can write to Redis could otherwise run code: function and callback names are dotted paths. So a job is signed
-with its tenant's key; functions come from an allow-list; callbacks, webhooks, dependencies, retries and schedules are
-not used at all, here nor by what is read back from Redis; and data is JSON, whatever a queue or worker was configured
-with. A replayed job is genuine: what stops it is the claim on its row in the tenant's database.
+with its tenant's key; functions come from an allow-list; callbacks, webhooks, dependencies, retries, rate limits and
+schedules are not used at all, here nor by what is read back from Redis; and data is JSON, whatever a queue or worker
+was configured with. A replayed job is genuine: what stops it is the claim on its row in the tenant's database.
 """
 
 import base64
@@ -45,11 +45,12 @@ logger = logging.getLogger(__name__)
 FAILURES_ARE_KEPT_SECONDS = 7 * 24 * 3600
 LONGEST_TIMEOUT_SECONDS = 24 * 3600
 MAX_BYTES = 64 * 1024  # of any one field
-REFUSED_OPTIONS = ("on_success", "on_failure", "on_stopped", "webhooks", "depends_on", "retry", "repeat", "group_id")
+REFUSED_OPTIONS = ("on_success", "on_failure", "on_stopped", "webhooks", "depends_on")
+REFUSED_OPTIONS += ("retry", "repeat", "rate_limit", "group_id")
 # RQ acts on these, in its maintenance too, long before and after a job is run: none of ours has them.
 REFUSED_FIELDS = (
     b"success_callback_name failure_callback_name stopped_callback_name webhooks dependency_id dependency_ids "
-    b"retries_left retry_intervals repeats_left repeat_intervals group_id"
+    b"retries_left retry_intervals repeats_left repeat_intervals rate_limit_key rate_limit_concurrency group_id"
 ).split()
 # What is read back at all.
 FIELDS = b"origin timeout meta status worker_name created_at enqueued_at started_at ended_at last_heartbeat".split()
@@ -99,6 +100,7 @@ class TenantJob(Job):
             self.refusal = f"it has a field that cannot be read ({type(error).__name__})"
         if self.refusal:
             super().restore({b"data": b"", b"origin": raw_data.get(b"origin", b"")[:100].decode("ascii", "replace")})
+            self._status = JobStatus.STARTED  # whose worker is gone: RQ's maintenance fails nothing else
             data = b'["refused", null, [], {}]'
         self.data = data
         self.description = self.func_name
@@ -178,8 +180,11 @@ class TenantQueue(DjangoRQ):
     def schedule_job(self, job, datetime, pipeline=None, unique=False):
         raise ForgedJobError("What is due later is written in the tenant's database: Redis may be wiped.")
 
-    def enqueue_dependents(self, job, pipeline=None, exclude_job_id=None, refresh_job_status=True):
+    def enqueue_dependents(self, job, **options):
         """There are none, whatever Redis says."""
+
+    def move_dependents_to_ready(self, job, **options):  # RQ 3's worker asks for this alone
+        return {}
 
     @classmethod
     def dequeue_any(cls, queues, timeout, connection, job_class=None, serializer=None, death_penalty_class=None):
@@ -221,9 +226,9 @@ class TenantWorker(Worker):
     def run_maintenance_tasks(self):
         try:
             super().run_maintenance_tasks()
-        except RedisError:
-            raise
-        except Exception:  # RQ's worker would end, and so would the next one
+        except Exception as error:  # RQ's worker would end, and so would the next one
+            if isinstance(error, RedisError) and not isinstance(error, ResponseError):  # Redis is not there
+                raise
             logger.exception("RQ's maintenance met something in Redis that it cannot read")
 
 

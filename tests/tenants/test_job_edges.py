@@ -76,13 +76,13 @@ def test_a_function_that_came_to_stand_in_a_job_later_is_not_imported(job):
         job.func  # noqa: B018
 
 
-@pytest.mark.parametrize("option", ["on_success", "depends_on", "group_id"])
+@pytest.mark.parametrize("option", ["on_success", "depends_on", "group_id", "rate_limit"])
 def test_a_job_is_made_without_options_by_whoever_makes_it(acme, broker, option):
     with tenant_context("acme"), pytest.raises(ForgedJobError, match=option):
         TenantJob.create(run_scan, connection=broker, **{option: "something"})
 
 
-@pytest.mark.parametrize("option", ["retry", "repeat", "webhooks"])
+@pytest.mark.parametrize("option", ["retry", "repeat", "rate_limit", "webhooks"])
 def test_a_job_is_enqueued_without_options(acme, broker, option):
     with tenant_context("acme"), pytest.raises(ForgedJobError, match=option):
         TenantQueue("default", connection=broker).enqueue_call(run_scan, **{option: "something"})

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import signal
+import socket
 import tracemalloc
 import zlib
 from datetime import timedelta
@@ -184,10 +185,12 @@ FORGERIES = {
     "a success callback": put(success_callback_name="os.system"),
     "a failure callback": put(failure_callback_name="os.system"),
     "a stopped callback": put(stopped_callback_name="os.system"),
-    "a webhook": put(webhooks='[{"url": "http://127.0.0.1:1/", "on": ["failed"]}]'),
+    "a webhook": put(webhooks='[{"url": "http://127.0.0.1:1/", "job_status": "failed"}]'),
     "dependencies": put(dependency_ids='["a"]'),
     "a dependency of old": put(dependency_id=b"\xff"),
     "a group": put(group_id="g"),
+    "a rate limit": put(rate_limit_key="k", rate_limit_concurrency="1"),
+    "a rate limit of no number": put(rate_limit_concurrency="soon"),
     "retries": put(retries_left="3"),
     "repetitions": put(repeats_left="3", repeat_intervals="[0]"),
     "another timeout": put(timeout="1"),
@@ -267,10 +270,31 @@ def put_no_jobs(broker):
     broker.rpush("rq:queue:default", "text", "empty", "missing", "no id!", b"\xff", "a:b:c", "x" * 100_000, "")
 
 
-def test_what_is_no_job_at_all_stops_no_worker(alice, broker, handlers):
+def no_rate(broker):
+    broker.sadd("rq:rl-keys", "k")
+    broker.hset("rq:rl:k", "concurrency", "soon")
+
+
+# What RQ's maintenance looks through.
+NO_BOOKS = {
+    "running": lambda broker: broker.zadd("rq:wip:default", {"gone:1": 1, "text:1": 1, "no id!": 1, b"\xff": 1}),
+    "finished, of another type": lambda broker: broker.set("rq:finished:default", "text"),
+    "between queue and worker": lambda broker: broker.rpush("rq:queue:default:intermediate", "no id!", b"\xff"),
+    "ready": lambda broker: broker.zadd("rq:ready:default", {"gone": 1, "text": 1, "no id!": 1, b"\xff": 1}),
+    "ready, of no hash": lambda broker: broker.zadd("rq:ready:default", {"text": 1}),
+    "ready, of no data": lambda broker: broker.zadd("rq:ready:default", {"empty": 1}),
+    "ready, of another type": lambda broker: broker.set("rq:ready:default", "text"),
+    "rate limits of another type": lambda broker: broker.set("rq:rl-keys", "text"),
+    "a rate limit that is no UTF-8": lambda broker: broker.sadd("rq:rl-keys", b"\xff"),
+    "a rate limit that is no number": no_rate,
+    "groups of another type": lambda broker: broker.set("rq:groups", "text"),
+}
+
+
+@pytest.mark.parametrize("put_no_books", NO_BOOKS.values(), ids=NO_BOOKS)
+def test_what_is_no_job_at_all_stops_no_worker(alice, broker, handlers, put_no_books):
     put_no_jobs(broker)
-    broker.zadd("rq:wip:default", {"gone:1": 1, "no id!": 1, b"\xff": 1})
-    broker.rpush("rq:queue:default:intermediate", "no id!", b"\xff")
+    put_no_books(broker)
     genuine = send(alice)
 
     django_rq.get_worker("default", worker_class=_InProcess).work(burst=True)
@@ -283,19 +307,65 @@ class _InProcess(TenantWorker):
         SimpleWorker.execute_job(self, job, queue)
 
 
+CHANGES = {
+    "a failure callback": lambda url: put(failure_callback_name=NOTE, dependency_ids="[]"),
+    "a webhook": lambda url: put(webhooks=json.dumps([{"url": url, "job_status": "failed", "timeout": 1}])),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_job_that_was_changed_after_it_failed_is_not_run_by_maintenance(
-    alice, broker, handlers, tmp_path, monkeypatch
+    alice, broker, with_note, handlers, tmp_path, monkeypatch, change
 ):
-    """RQ calls the failure callback of a job whose worker is gone."""
-    monkeypatch.setenv("MARKER", str(tmp_path / "marker"))
+    """RQ calls the failure callback and the webhooks of a job whose worker is gone."""
+    monkeypatch.chdir(tmp_path)
     job = send(alice)
     broker.delete("rq:queue:default")
-    put(failure_callback_name=NOTE, dependency_ids="[]")(job)
-    broker.zadd("rq:wip:default", {f"{job.id}:1": 1})
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        change(f"http://127.0.0.1:{listener.getsockname()[1]}/")(job)
+        put(status="started")(job)
+        broker.zadd("rq:wip:default", {f"{job.id}:1": 1})
 
-    work(TenantWorker)
+        work(TenantWorker)
 
-    assert failed(broker) == {job.id} and not (tmp_path / "marker").exists()
+        with pytest.raises(BlockingIOError):  # nobody called
+            listener.accept()
+    assert failed(broker) == {job.id} and fences() == {job.id: 0}
+
+
+def put_ready(job):
+    put(status="ready_to_enqueue")(job)
+    job.connection.zadd("rq:ready:default", {job.id: 1})
+
+
+def put_behind_a_rate_limit(job):
+    put(status="rate_limited")(job)
+    job.connection.sadd("rq:rl-keys", "k")
+    job.connection.hset("rq:rl:k", "concurrency", 5)
+    job.connection.zadd("rq:rl:k:rate_limited", {job.id: 1})
+
+
+@pytest.mark.parametrize("bring_back", [put_ready, put_behind_a_rate_limit])
+def test_a_forged_job_that_maintenance_brings_back_is_not_run(alice, broker, handlers, bring_back):
+    job = send(alice)
+    put(timeout="100")(job)
+    broker.delete("rq:queue:default")
+    bring_back(job)
+
+    work()
+
+    assert fences() == {job.id: 0}
+
+
+def test_no_job_follows_another_whatever_redis_says(alice, broker, handlers):
+    first, follower = send(alice), send(alice)
+    broker.rpop("rq:queue:default")
+    broker.sadd(first.dependents_key, follower.id)
+
+    work()
+
+    assert fences() == {first.id: 1, follower.id: 0} and failed(broker) == set()
 
 
 def test_a_decompression_bomb_is_never_unpacked(broker):
@@ -426,9 +496,9 @@ def test_a_job_starts_unbound_with_no_connection_and_leaves_none(
             bound_in_parent.append(current())
             super().execute_job(job, queue)
 
-        def perform_job(self, job, queue):
+        def perform_job(self, *arguments):
             seen.write_text(f"{os.getpid()} {current()} {connections.all()}")
-            return super().perform_job(job, queue)
+            return super().perform_job(*arguments)
 
     with tenant_context("acme"):
         Target.objects.count()  # a connection that a child could inherit
