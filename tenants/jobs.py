@@ -45,8 +45,8 @@ logger = logging.getLogger(__name__)
 FAILURES_ARE_KEPT_SECONDS = 7 * 24 * 3600
 LONGEST_TIMEOUT_SECONDS = 24 * 3600
 MAX_BYTES = 64 * 1024  # of any one field
-REFUSED_OPTIONS = ("on_success", "on_failure", "on_stopped", "webhooks", "depends_on")
-REFUSED_OPTIONS += ("retry", "repeat", "rate_limit", "group_id")
+REFUSED_OPTIONS = ["on_success", "on_failure", "on_stopped", "webhooks", "depends_on"]
+REFUSED_OPTIONS += ["retry", "repeat", "rate_limit", "group_id"]
 # RQ acts on these, in its maintenance too, long before and after a job is run: none of ours has them.
 REFUSED_FIELDS = (
     b"success_callback_name failure_callback_name stopped_callback_name webhooks dependency_id dependency_ids "
