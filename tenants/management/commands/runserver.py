@@ -12,6 +12,12 @@ class Command(runserver.Command):
         with unbound():
             super().inner_run(*args, **options)
 
+    # Both are of the control database; in the reloader's thread nothing is bound.
+
+    def check(self, *args, **kwargs):
+        with control_plane():  # since Django 6.1 this asks databases too
+            super().check(*args, **kwargs)
+
     def check_migrations(self):
-        with control_plane():  # of the control database; in the reloader's thread nothing is bound
+        with control_plane():
             super().check_migrations()
