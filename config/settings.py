@@ -152,10 +152,12 @@ REST_FRAMEWORK = {
 }
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=10),
-    "REFRESH_TOKEN_LIFETIME": timedelta(hours=12),
+    "REFRESH_TOKEN_LIFETIME": timedelta(hours=12),  # each works once; so long may a client be idle
     "USER_ID_CLAIM": "sub",
     "SIGNING_KEY": "",  # tenants.tokens signs; the stock classes would keep what SECRET_KEY was at their import
 }
+BULKHEAD_LOGIN_LIFETIME = timedelta(days=7)  # however often it is renewed
+
 SPECTACULAR_SETTINGS = {
     "TITLE": "Bulkhead",
     "DESCRIPTION": "Multi-tenant automated penetration testing: a database per customer.",

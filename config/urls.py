@@ -3,7 +3,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from config import api, health
-from tenants.accounts.api import MeView, RefreshView, TokenView
+from tenants.accounts.api import LogoutView, MeView, RefreshView, TokenView
 from tenants.admin import operator_site
 
 urlpatterns = [
@@ -13,6 +13,7 @@ urlpatterns = [
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("api/v1/token/", TokenView.as_view(), name="token"),
     path("api/v1/token/refresh/", RefreshView.as_view(), name="token-refresh"),
+    path("api/v1/token/logout/", LogoutView.as_view(), name="token-logout"),
     path("api/v1/me/", MeView.as_view(), name="me"),
     path("api/v1/", include("scans.urls")),
     path("operator", RedirectView.as_view(url="/operator/")),

@@ -14,21 +14,19 @@ from tenants.planes import here
 
 class Member(SimpleLazyObject):
     """
-    The user a verified token names, read from the tenant's database when first asked for more than their key. That
-    includes ``is_authenticated``, so that no view that requires a member serves one who is gone or disabled: reading
-    them raises ``InvalidTokenError``. Kept and first asked elsewhere, it raises ``WrongTenantError``.
+    The user a verified token names, whose log-in stands: read from the tenant's database when first asked for more
+    than their key and role. Kept and first asked elsewhere, it raises ``WrongTenantError``; ``InvalidTokenError`` when
+    they are gone meanwhile.
     """
 
     is_anonymous = False
+    is_authenticated = is_active = True
 
-    def __init__(self, user_id: str):
+    def __init__(self, user_id: str, role: str):
         origin = here()
         super().__init__(lambda: _load(user_id, origin))
         self.__dict__["pk"] = self.__dict__["id"] = UUID(user_id)
-
-    @property
-    def is_authenticated(self) -> bool:
-        return self.is_active
+        self.__dict__["role"] = role
 
     def __bool__(self) -> bool:
         return True
@@ -45,7 +43,7 @@ def _load(user_id: str, origin: str | None) -> Any:
 class PlaneAuthentication(BaseAuthentication):
     def authenticate(self, request):
         claims = getattr(request._request, "claims", None)
-        return None if claims is None else (Member(claims["sub"]), claims)
+        return None if claims is None else (Member(claims["sub"], request._request.role), claims)
 
     def authenticate_header(self, request):
         return "Bearer"

@@ -12,6 +12,7 @@ from django.http import HttpResponseBase
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils.module_loading import import_string
 
+from tenants.accounts.logins import require_standing
 from tenants.bodies import keep_bound
 from tenants.context import control_plane, login_context, tenant_context
 from tenants.exceptions import (
@@ -65,7 +66,11 @@ class PlaneMiddleware:
         if scheme.lower() != "bearer":
             raise InvalidTokenError("There is no token.")
         request.claims = verify(token.strip(" "))
+        is_unsafe = request.method not in SAFE_METHODS
+        if is_unsafe:
+            registry.look()
         with tenant_context(tenant_of(request.claims)):
+            request.role = require_standing(request.claims, at_once=is_unsafe)
             return self._respond(request)
 
     def _path(self, request, prefix):
@@ -75,6 +80,8 @@ class PlaneMiddleware:
         """
         slug, slash, rest = request.path_info.removeprefix(prefix).partition("/")
         try:
+            if request.method not in SAFE_METHODS:
+                registry.look()
             state = registry.get(validate_slug(slug)).snapshot.state
         except TenantNotFoundError:
             state = "unknown"

@@ -19,6 +19,7 @@ from rest_framework_simplejwt.exceptions import TokenBackendError, TokenError
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
+from tenants.accounts.logins import open_login
 from tenants.context import current_record
 from tenants.exceptions import InvalidTokenError, TenantNotFoundError, WrongTenantError
 from tenants.registry import TenantRecord, registry
@@ -30,9 +31,10 @@ CLOCK_SKEW_SECONDS = 10  # between the machines that sign and those that verify
 # Exactly these, of exactly these types: a number is no string, true is no number.
 HEADER = {"alg": str, "typ": str, "kid": str}
 CLAIMS = {"token_type": str, "exp": int, "iat": int, "jti": str, "sub": str, "tenant": str, "aud": str, "iss": str}
+CLAIMS |= {"login": str, "generation": int}
 KID = re.compile(r"([0-9a-f]{32})\.([1-9][0-9]{0,8})")
 SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-SUBJECT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+UUID_TEXT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class TenantTokenBackend(TokenBackend):
@@ -71,6 +73,19 @@ class TenantAccessToken(AccessToken):
 class TenantRefreshToken(RefreshToken):  # type: ignore[misc]  # simplejwt's own base classes disagree on for_user
     _token_backend = TenantTokenBackend()
     access_token_class = TenantAccessToken
+
+    @classmethod
+    def for_user(cls, user):
+        """Opens a log-in, which its access tokens name too."""
+        return cls.for_login(open_login(user))
+
+    @classmethod
+    def for_login(cls, login):
+        """The refresh token that is valid now; it lives for no longer than the log-in."""
+        token = super().for_user(login.user)
+        token["login"], token["generation"] = str(login.pk), login.generation
+        token["exp"] = min(token["exp"], int(login.expires_at.timestamp()))
+        return token
 
 
 def verify(token: str, token_class: type = TenantAccessToken) -> dict:
@@ -151,5 +166,7 @@ def _require_agreement(claims: dict[str, Any], tenant: str) -> None:
         raise InvalidTokenError("The token would live for longer than its kind may.")
     if not claims["iat"] - CLOCK_SKEW_SECONDS <= now < claims["exp"]:
         raise InvalidTokenError("The token is not valid now.")
-    if not claims["jti"] or not SUBJECT.fullmatch(claims["sub"]):
+    if not claims["jti"] or not UUID_TEXT.fullmatch(claims["sub"]):
         raise InvalidTokenError("The token names no user.")
+    if not 0 < claims["generation"] < 2**31 or not UUID_TEXT.fullmatch(claims["login"]):
+        raise InvalidTokenError("The token names no log-in.")

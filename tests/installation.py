@@ -54,6 +54,8 @@ class Installation:
         """What this process remembers, in every thread."""
         from django.contrib.contenttypes.models import ContentType
 
+        from tenants.accounts import logins
+
         connections.close_tenant_connections()
         for wrapper in list(connections._all_wrappers):
             wrapper.retired = True
@@ -62,6 +64,7 @@ class Installation:
                 wrapper.connection = None
         ContentType.objects.clear_cache()
         registry.clear()
+        logins.forget()
         secrets._given_up.clear()
 
     def restore(self):

@@ -81,7 +81,7 @@ class WebServer:
         try:
             connection.request(method, path, json.dumps(body) if body else None, headers)
             response = connection.getresponse()
-            return response.status, json.loads(response.read())
+            return response.status, json.loads(response.read() or "null")
         finally:
             connection.close()
 

@@ -1,6 +1,6 @@
 """Logging in, and who one is."""
 
-from django.contrib.auth import authenticate, get_user_model
+from django.contrib.auth import authenticate
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import update_last_login
 from drf_spectacular.utils import extend_schema
@@ -8,6 +8,7 @@ from rest_framework import serializers
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from tenants.accounts.logins import log_out, renew
 from tenants.context import current_tenant, login_context, tenant_context
 from tenants.exceptions import InvalidTokenError, TenantNotFoundError, TenantSuspendedError
 from tenants.tokens import TenantRefreshToken, tenant_of, verify
@@ -28,8 +29,8 @@ class RefreshSerializer(serializers.Serializer):
     refresh = serializers.CharField(max_length=2048)
 
 
-class AccessSerializer(serializers.Serializer):
-    access = serializers.CharField()
+class LogoutSerializer(RefreshSerializer):
+    everywhere = serializers.BooleanField(default=False)
 
 
 class MeSerializer(serializers.Serializer):
@@ -48,9 +49,8 @@ class TokenView(APIView):
 
     @extend_schema(request=CredentialsSerializer, responses=TokenPairSerializer)
     def post(self, request):
-        credentials = CredentialsSerializer(data=request.data)
-        credentials.is_valid(raise_exception=True)
-        tenant, username, password = (credentials.validated_data[name] for name in ("tenant", "username", "password"))
+        credentials = _valid(CredentialsSerializer, request)
+        tenant, username, password = (credentials[name] for name in ("tenant", "username", "password"))
         try:
             with login_context(tenant) as snapshot:
                 return Response(_log_in(request, snapshot, username, password))
@@ -66,26 +66,45 @@ def _log_in(request, snapshot, username: str, password: str) -> dict[str, str]:
     if snapshot.state == "suspended":
         raise TenantSuspendedError("A member of a suspended tenant logged in.")
     update_last_login(type(user), user)
-    refresh = TenantRefreshToken.for_user(user)
+    return _pair(TenantRefreshToken.for_user(user))
+
+
+def _pair(refresh: TenantRefreshToken) -> dict[str, str]:
     return {"access": str(refresh.access_token), "refresh": str(refresh)}
 
 
 class RefreshView(APIView):
-    """A new access token."""
+    """A new pair. A refresh token works once: using it again ends the log-in, whoever did."""
 
     authentication_classes: list = []
     permission_classes: list = []
 
-    @extend_schema(request=RefreshSerializer, responses=AccessSerializer)
+    @extend_schema(request=RefreshSerializer, responses=TokenPairSerializer)
     def post(self, request):
-        body = RefreshSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        claims = verify(body.validated_data["refresh"], TenantRefreshToken)
+        claims = verify(_valid(RefreshSerializer, request)["refresh"], TenantRefreshToken)
         with tenant_context(tenant_of(claims)):
-            user = get_user_model().objects.filter(pk=claims["sub"], is_active=True).first()
-            if user is None:
-                raise InvalidTokenError("The token's user is gone or disabled.")
-            return Response({"access": str(TenantRefreshToken.for_user(user).access_token)})
+            return Response(_pair(TenantRefreshToken.for_login(renew(claims))))
+
+
+class LogoutView(APIView):
+    """Ends the log-in that a refresh token is of; with ``everywhere`` all of the member's."""
+
+    authentication_classes: list = []
+    permission_classes: list = []
+
+    @extend_schema(request=LogoutSerializer, responses={204: None})
+    def post(self, request):
+        body = _valid(LogoutSerializer, request)
+        claims = verify(body["refresh"], TenantRefreshToken)
+        with tenant_context(tenant_of(claims)):
+            log_out(claims, body["everywhere"])
+        return Response(status=204)
+
+
+def _valid(serializer_class: type[serializers.Serializer], request) -> dict:
+    body = serializer_class(data=request.data)
+    body.is_valid(raise_exception=True)
+    return body.validated_data
 
 
 class MeView(APIView):

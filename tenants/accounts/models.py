@@ -2,13 +2,15 @@
 
 from typing import ClassVar
 
+from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.auth.validators import ASCIIUsernameValidator
-from django.db import models
+from django.db import models, transaction
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from tenants.models import IdentifierField
+from tenants.models import IdentifierField, TenantModel, TenantQuerySet
 
 
 class UserManager(BaseUserManager["User"]):
@@ -41,7 +43,61 @@ class User(AbstractBaseUser, PermissionsMixin):
     EMAIL_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
 
+    @classmethod
+    def from_db(cls, db, field_names, values):
+        user = super().from_db(db, field_names, values)
+        user._as_read = {name: user.__dict__.get(name) for name in ENDING_LOG_INS}
+        return user
+
+    def save(self, *args, **kwargs):
+        """In the same transaction, the log-ins of an account whose password changed or that was disabled end."""
+        before = self.__dict__.get("_as_read", {})
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            for name, reason in ENDING_LOG_INS.items():
+                if name in before and before[name] != self.__dict__.get(name):
+                    self.logins.end(reason)
+        self._as_read = {name: self.__dict__.get(name) for name in ENDING_LOG_INS}
+
     @property
     def is_staff(self) -> bool:
         """May use the admin site of their plane: everybody who has an account in it."""
         return self.is_active
+
+
+def last_moment():
+    return timezone.now() + settings.BULKHEAD_LOGIN_LIFETIME
+
+
+class LoginQuerySet(TenantQuerySet):
+    def end(self, reason: "Login.Ending") -> int:
+        """How many there were to end. Unsafe requests are refused from now on, others within two seconds."""
+        return self.filter(ended_at=None).update(ended_at=timezone.now(), ending=reason)
+
+
+class Login(TenantModel):
+    """
+    What a member's tokens hang on: one log-in, and the chain of refresh tokens that follows from it, of which only the
+    newest, numbered ``generation``, renews it.
+    """
+
+    class Ending(models.TextChoices):
+        LOGGED_OUT = "logged_out"
+        NEW_CREDENTIALS = "new_credentials"
+        DISABLED = "disabled"
+        REUSED = "reused"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="logins")
+    generation = models.PositiveIntegerField(default=1)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(default=last_moment, help_text="However often it is renewed.")
+    ended_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    ending = models.CharField(max_length=16, choices=Ending, blank=True)
+
+    objects = LoginQuerySet.as_manager()
+
+    def __str__(self):
+        return f"{self.user_id} {self.created_at:%Y-%m-%d %H:%M}"
+
+
+ENDING_LOG_INS = {"password": Login.Ending.NEW_CREDENTIALS, "is_active": Login.Ending.DISABLED}
