@@ -20,13 +20,20 @@ class Member(SimpleLazyObject):
     """
 
     is_anonymous = False
-    is_authenticated = is_active = True
 
     def __init__(self, user_id: str, role: str):
         origin = here()
         super().__init__(lambda: _load(user_id, origin))
         self.__dict__["pk"] = self.__dict__["id"] = UUID(user_id)
         self.__dict__["role"] = role
+        self.__dict__["_origin"] = origin
+
+    @property
+    def is_authenticated(self) -> bool:
+        require_here(self._origin, "A member of")
+        return True
+
+    is_active = is_authenticated
 
     def __bool__(self) -> bool:
         return True

@@ -149,7 +149,8 @@ def set_password(world):
 # What succeeds when it is allowed. Where nothing is said, nothing is sent.
 BODIES = {
     "/api/v1/token/": credentials,
-    "/api/v1/token/refresh/": lambda world: {"refresh": world.tokens["owner"]["refresh"]},
+    "/api/v1/token/refresh/": lambda world: {"refresh": world.new_tokens("owner")["refresh"]},
+    "/api/v1/token/logout/": lambda world: {"refresh": world.new_tokens("owner")["refresh"]},
     "/api/v1/targets/": target,
     "/api/v1/targets/<uuid:pk>/": lambda world: {"name": f"new {world.next()}"},
     "/api/v1/targets/<uuid:target_id>/authorizations/": lambda world: {

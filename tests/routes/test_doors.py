@@ -9,7 +9,7 @@ from tests.routes.world import HOMES, PERSONAS, SLUGS, contents
 from tests.tenants.states import set_state
 
 PAGES = {route.name: route for route in all_routes() if route.mount == WORKSPACE or route.name == "/t/<str:slug>"}
-TOKEN_ROUTES = ("/api/v1/token/", "/api/v1/token/refresh/")
+TOKEN_ROUTES = ("/api/v1/token/", "/api/v1/token/refresh/", "/api/v1/token/logout/")
 GUARDED = [route for route in all_routes() if route.mount == API and route.name not in TOKEN_ROUTES]
 UNSAFE = ["POST", "PUT", "PATCH", "DELETE"]
 WRONG = "not the right password"

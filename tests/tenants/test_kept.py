@@ -49,7 +49,7 @@ def people(acme, globex):
     with tenant_context("globex"):
         User.objects.create(pk=alice.pk, username="alice", role="tester", password=alice.password)
     with tenant_context("acme"):
-        return User.objects.get(pk=alice.pk), Member(str(alice.pk))
+        return User.objects.get(pk=alice.pk), Member(str(alice.pk), "owner")
 
 
 @pytest.mark.parametrize("is_asked_before", [True, False], ids=["asked before", "not asked before"])
