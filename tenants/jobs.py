@@ -74,7 +74,7 @@ class TenantJob(Job):
         if refusal := _refuse_data(job.data):
             raise ForgedJobError(refusal)
         job.description = job.func_name  # arguments have no place in lists and logs
-        job.meta = meta | {"tenant": record.snapshot.id.hex, "key": max(record.signing_keys)}
+        job.meta = meta | {"tenant": record.snapshot.id.hex, "key": record.signing_number}
         job.meta["signature"] = job._sign(record)
         return job
 
@@ -152,8 +152,7 @@ class TenantJob(Job):
             "tenant": self.meta["tenant"],
             "key": self.meta["key"],
         }
-        secret = bytes.fromhex(record.signing_keys[self.meta["key"]])
-        key = hmac.digest(secret, b"bulkhead job envelope 1", hashlib.sha256)
+        key = record.derived_key(self.meta["key"], "job")
         return hmac.new(key, json.dumps(acted_on, sort_keys=True).encode(), hashlib.sha256).hexdigest()
 
 

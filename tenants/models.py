@@ -1,17 +1,19 @@
 """The control database: who the tenants are, where their data lives, and what happened to them."""
 
 import re
+import secrets
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import F
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from tenants.exceptions import InvalidSlugError
 from tenants.registry import registry
-from tenants.secrets import KeyName, Secret, unseal
+from tenants.secrets import KeyName, Secret, seal, unseal
 
 SLUG = re.compile(r"[a-z](?:[a-z0-9]|-(?=[a-z0-9])){1,31}")  # ASCII only: collations equate what looks alike
 RESERVED_SLUGS = frozenset(
@@ -193,15 +195,25 @@ class TenantCredential(models.Model):
 
 
 class TenantKey(models.Model):
-    """A key that signs a tenant's tokens and jobs; ``number`` stands in a token's ``kid``."""
+    """
+    A key that signs a tenant's tokens and jobs; ``number`` stands in a token's ``kid``. It is known everywhere before
+    it signs, and after the next one signs it verifies until it expires.
+    """
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="keys")
     number = models.PositiveIntegerField()
     sealed_key = models.TextField()
     created_at = models.DateTimeField(auto_now_add=True)
+    signs_from = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "number"], name="one_key_a_number")]
+
+    @classmethod
+    def make(cls, tenant: Tenant, number: int, **fields) -> "TenantKey":
+        sealed = seal(secrets.token_hex(32), key="runtime", tenant=tenant.pk, field="signing_key", version=number)
+        return cls.objects.create(tenant=tenant, number=number, sealed_key=sealed, **fields)
 
 
 class LifecycleEvent(models.Model):
@@ -212,6 +224,7 @@ class LifecycleEvent(models.Model):
         MIGRATE = "migrate"
         SUSPEND = "suspend"
         RESUME = "resume"
+        ROTATE = "rotate"
         IDENTITY = "identity"  # what answered for its database was another
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="events")

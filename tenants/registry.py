@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.apps import apps
@@ -38,6 +38,12 @@ STALE_SECONDS = 2.0  # in an event loop, where plain ``with`` cannot read, an en
 CAPACITY = 10_000
 
 
+class SealedKey(NamedTuple):
+    sealed: str
+    signs_from: float  # seconds since the epoch
+    expires_at: float
+
+
 @dataclass(frozen=True)
 class TenantRecord:
     """A tenant with what its connections and tokens need. Sealed until first used."""
@@ -46,24 +52,40 @@ class TenantRecord:
     alias: str
     server: Server
     sealed_credentials: dict[str, Any]
-    sealed_keys: dict[int, str]
+    sealed_keys: dict[int, SealedKey]
 
     @cached_property
     def signing_keys(self) -> dict[int, Secret]:
-        """By number; the highest signs."""
+        """By number, those too that do not sign yet or verify no longer."""
         return {
-            number: unseal(sealed, key="runtime", tenant=self.snapshot.id, field="signing_key", version=number)
-            for number, sealed in sorted(self.sealed_keys.items())
+            number: unseal(key.sealed, key="runtime", tenant=self.snapshot.id, field="signing_key", version=number)
+            for number, key in sorted(self.sealed_keys.items())
         }
 
-    @cached_property
+    @property
+    def signing_number(self) -> int:
+        """Of the key that signs now. The first one always may, whatever this machine's clock says."""
+        now = time.time()
+        return max(number for number, key in self.sealed_keys.items() if key.signs_from <= now or number == 1)
+
+    def verifies(self, number: int) -> bool:
+        return number in self.sealed_keys and time.time() < self.sealed_keys[number].expires_at
+
+    def derived_key(self, number: int, purpose: str) -> bytes:
+        """
+        Tells neither the key that it is made from nor that of another purpose, and is another for each generation of
+        the database: what was signed before a restore does not count after it.
+        """
+        text = f"bulkhead {purpose} 1, generation {self.snapshot.generation}"
+        return hmac.digest(bytes.fromhex(self.signing_keys[number]), text.encode(), "sha256")
+
+    @property
     def django_keys(self) -> tuple[Secret, tuple[Secret, ...]]:
-        """``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS`` inside this tenant; one does not tell the key it is made from."""
-        newest, *older = (
-            Secret(hmac.digest(bytes.fromhex(key), b"bulkhead django secret key 1", "sha256").hex())
-            for _, key in sorted(self.signing_keys.items(), reverse=True)
-        )
-        return newest, tuple(older)
+        """``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS`` inside this tenant."""
+        signs = self.signing_number
+        others = [number for number in sorted(self.sealed_keys) if number != signs and self.verifies(number)]
+        newest, *rest = (Secret(self.derived_key(number, "django").hex()) for number in (signs, *others))
+        return newest, tuple(rest)
 
     @cached_property
     def runtime_database(self) -> dict[str, Any]:
@@ -205,7 +227,7 @@ class Registry:
                 alias=tenant.alias,
                 server=Server.of(tenant.server),
                 sealed_credentials={each.account: each for each in tenant.credentials.order_by("version")},
-                sealed_keys=dict(tenant.keys.order_by("number").values_list("number", "sealed_key")),
+                sealed_keys={each.number: _sealed_key(each) for each in tenant.keys.order_by("number")},
             )
         with self._lock:
             # What changed while this was read is not kept: the poll that told of it has come and gone.
@@ -225,6 +247,11 @@ class Registry:
         record = self._records.pop(tenant_id, None)
         if record is not None:
             self._ids.pop(record.snapshot.slug, None)
+
+
+def _sealed_key(row: Any) -> SealedKey:
+    expires_at = row.expires_at.timestamp() if row.expires_at else float("inf")
+    return SealedKey(row.sealed_key, row.signs_from.timestamp(), expires_at)
 
 
 @contextmanager

@@ -217,11 +217,7 @@ def _register(slug: str, name: str, server_name: str | None) -> Tenant:
                         version=1,
                     ),
                 )
-        TenantKey.objects.create(
-            tenant=tenant,
-            number=1,
-            sealed_key=seal(secrets.token_hex(32), key="runtime", tenant=tenant.pk, field="signing_key", version=1),
-        )
+        TenantKey.make(tenant, 1)
         _journal(tenant, ACTION.CREATE, "registered")
         RegistryRevision.publish([tenant])
     return tenant

@@ -45,7 +45,7 @@ class TenantTokenBackend(TokenBackend):
 
     def encode(self, payload):
         record = current_record()
-        number = max(record.signing_keys)
+        number = record.signing_number
         tenant = record.snapshot.id.hex
         if payload.get("tenant", tenant) != tenant:
             raise WrongTenantError(f"Another tenant's token was about to be signed as one of {record.snapshot.slug!r}.")
@@ -78,6 +78,13 @@ class TenantRefreshToken(RefreshToken):  # type: ignore[misc]  # simplejwt's own
     def for_user(cls, user):
         """Opens a log-in, which its access tokens name too."""
         return cls.for_login(open_login(user))
+
+    @property
+    def access_token(self):
+        """Which lives for no longer than this one."""
+        token = super().access_token
+        token["exp"] = min(token["exp"], self["exp"])
+        return token
 
     @classmethod
     def for_login(cls, login):
@@ -112,7 +119,7 @@ def _issuer(tenant: str) -> str:
 
 
 def _key(record: TenantRecord, number: int) -> bytes:
-    return bytes.fromhex(record.signing_keys[number])
+    return record.derived_key(number, "token")
 
 
 def _named_key(token: object) -> tuple[TenantRecord, int]:
@@ -127,7 +134,7 @@ def _named_key(token: object) -> tuple[TenantRecord, int]:
         record = registry.get(UUID(kid[1]))
     except TenantNotFoundError as error:
         raise InvalidTokenError("The token names no tenant.") from error
-    if int(kid[2]) not in record.sealed_keys:
+    if not record.verifies(int(kid[2])):
         raise InvalidTokenError("The token names no key.")
     return record, int(kid[2])
 

@@ -6,6 +6,7 @@ import hmac
 import json
 import time
 import uuid
+from dataclasses import replace
 
 import jwt
 from cryptography.hazmat.primitives import hashes, serialization
@@ -34,12 +35,15 @@ class Forge:
     def __init__(self, user):
         with tenant_context("acme"):
             record = current_record()
-            self.tenant, self.key = record.snapshot.id.hex, bytes.fromhex(record.signing_keys[1])
+            self.tenant, self.key = record.snapshot.id.hex, record.derived_key(1, "token")
+            self.root_key, self.job_key = bytes.fromhex(record.signing_keys[1]), record.derived_key(1, "job")
+            restored = replace(record, snapshot=replace(record.snapshot, generation=2))
+            self.key_after_a_restore = restored.derived_key(1, "token")
             self.genuine = str(TenantRefreshToken.for_user(user).access_token)
             self.refresh = str(TenantRefreshToken.for_user(user))
         with tenant_context("globex"):
             record = current_record()
-            self.other, self.other_key = record.snapshot.id.hex, bytes.fromhex(record.signing_keys[1])
+            self.other, self.other_key = record.snapshot.id.hex, record.derived_key(1, "token")
         self.header, self.claims = (json.loads(base64.urlsafe_b64decode(part + "==")) for part in self.parts[:2])
         self.user = user
         self.now = int(time.time())
@@ -169,6 +173,9 @@ HOSTILE = {
     "a shortened signature": lambda f: f.genuine[:-4],
     "another's payload": lambda f: f"{f.parts[0]}.{b64(as_json(f.claims | {'sub': str(uuid.uuid4())}))}.{f.parts[2]}",
     "the empty key": lambda f: f.sign(key=b"\0"),
+    "the key that its key is made from": lambda f: f.sign(key=f.root_key),
+    "the key of another purpose": lambda f: f.sign(key=f.job_key),
+    "the key of another generation": lambda f: f.sign(key=f.key_after_a_restore),
     "the key in hexadecimal": lambda f: f.sign(key=f.key.hex().encode()),
     "simplejwt's process-wide key": lambda f: f.globally_signed(),
     "simplejwt's key under our kid": lambda f: f"{f.parts[0]}.{'.'.join(f.globally_signed().split('.')[1:])}",
@@ -205,6 +212,13 @@ HOSTILE = {
     "another type": lambda f: f.claims_with(token_type="sliding"),
     "type is a list": lambda f: f.claims_with(token_type=["access"]),
     "type missing": lambda f: f.without("token_type"),
+    "log-in missing": lambda f: f.without("login"),
+    "log-in is no UUID": lambda f: f.claims_with(login="1"),
+    "log-in is a list": lambda f: f.claims_with(login=[f.claims["login"]]),
+    "generation missing": lambda f: f.without("generation"),
+    "generation is a string": lambda f: f.claims_with(generation="1"),
+    "generation is zero": lambda f: f.claims_with(generation=0),
+    "generation is huge": lambda f: f.claims_with(generation=2**63),
     "no id": lambda f: f.claims_with(jti=""),
     "subject is a number": lambda f: f.claims_with(sub=1),
     "subject is no UUID": lambda f: f.claims_with(sub="alice"),

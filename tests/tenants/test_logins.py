@@ -213,9 +213,14 @@ def test_a_log_in_has_a_last_moment_however_often_it_is_renewed(acme):
     renewed = refresh(tokens).json()
     lives = claims(renewed["refresh"])
     with tenant_context("acme"):
+        Login.objects.update(expires_at=timezone.now() + timedelta(minutes=5))
+    renewed = refresh(renewed).json()
+    shorter = claims(renewed["access"])
+    with tenant_context("acme"):
         Login.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
 
     assert 1790 <= lives["exp"] - lives["iat"] <= 1801
+    assert 290 <= shorter["exp"] - shorter["iat"] <= 301
     assert refresh(renewed).json() == UNAUTHORISED
     assert ending(tokens) == "", "it expired: nobody has used a token twice"
 
@@ -265,6 +270,19 @@ def test_what_was_read_of_one_tenant_is_not_asked_for_another(acme, globex, monk
     with tenant_context("globex"), pytest.raises(InvalidTokenError):
         logins.require_standing(said, at_once=False)
     assert read(log_in("mallory", tenant="globex")) == 200
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "somebody else's"])
+def test_a_token_that_names_another_log_in_changes_nothing(alice, tom, whose):
+    """Only the tenant's own key can have made it. Reading alone is not asked of the database."""
+    with tenant_context("acme"):
+        others = Login.objects.create(user=tom).pk if whose == "somebody else's" else alice.pk
+        genuine = TenantRefreshToken.for_user(alice).access_token
+        token = str(genuine)
+        genuine["login"] = str(others)
+        forged = str(genuine)
+
+    assert (write({"access": token}), write({"access": forged})) == (400, 401)
 
 
 @pytest.mark.parametrize("claim", ["login", "generation"])

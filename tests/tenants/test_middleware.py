@@ -5,7 +5,6 @@ import io
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from django.contrib.auth import get_user_model
 from django.core.handlers.wsgi import WSGIHandler
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import get_script_prefix, get_urlconf

@@ -106,7 +106,7 @@ def control_on_tenant(aim):
 @mechanism("one tenant's secret opened as another's", NO_KEY, aims=("globex",))
 def swapped_secret(aim):
     """A sealed secret opens for its own tenant, field and version alone."""
-    sealed = registry._records[aim.uuid].sealed_keys[1]
+    sealed = registry._records[aim.uuid].sealed_keys[1].sealed
     key = unseal(sealed, key="runtime", tenant=current().record.snapshot.id, field="signing_key", version=1)
     return own_rows(aim) if aim.slug == "acme" else str(key)
 
@@ -186,8 +186,7 @@ def groups_by(token):
 @mechanism("a token with another's claims", Verdict("token", "InvalidTokenError"), aims=("globex",), keep=member)
 def forged_claims(aim):
     """The other's `kid`, tenant and user, signed with the own key."""
-    keys = current().record.signing_keys
-    verify(signed(aim, bytes.fromhex(keys[max(keys)])))
+    verify(signed(aim, current().record.derived_key(1, "token")))
     return own_rows(aim)
 
 
@@ -204,8 +203,7 @@ def forged_with_secret_key(aim):
 
 
 def signing_key(aim) -> bytes:
-    keys = registry._records[aim.uuid].signing_keys
-    return bytes.fromhex(keys[max(keys)])
+    return registry._records[aim.uuid].derived_key(1, "token")
 
 
 def signed(aim, key: bytes) -> str:
@@ -265,7 +263,7 @@ def job_with_others_key(aim):
     """The envelope signed with the other's key, from the registry."""
     job = job_of()
     record = registry._records[aim.uuid]
-    job.meta |= {"tenant": aim.uuid.hex, "key": max(record.signing_keys)}
+    job.meta |= {"tenant": aim.uuid.hex, "key": record.signing_number}
     job.meta["signature"] = job._sign(record)
     return performed(job)
 
