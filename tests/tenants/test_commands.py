@@ -26,6 +26,7 @@ REFUSALS = {
         (["new", "--server", "no"], "no database server"),
     ],
     "suspend_tenant": [(["nobody"], "no tenant 'nobody'")],
+    "rotate_tenant_keys": [(["nobody"], "no tenant 'nobody'"), (["nobody", "--emergency"], "no tenant")],
     "resume_tenant": [(["nobody"], "no tenant 'nobody'"), (["acme"], "is active")],
     "migrate_tenants": [(["nobody"], "1 of 1 not migrated")],
     "tenant_command": [(["nobody", "check"], "no tenant"), (["acme", "nonsense"], "Unknown command")],
