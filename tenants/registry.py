@@ -126,14 +126,6 @@ class Registry:
         """This process has changed something: the next binding looks at once."""
         self._is_expired = True
 
-    def look(self) -> None:
-        """For what must not act on anything older. Raises ``TenantUnavailableError``."""
-        try:
-            with self._polling:
-                self._read_changes()
-        except DatabaseError as error:
-            raise TenantUnavailableError("The control database cannot be read.") from error
-
     def get(self, key: UUID | str) -> TenantRecord:
         """
         The tenant with this id or slug, whatever its state, no older than ``FRESH_SECONDS``.
@@ -152,6 +144,14 @@ class Registry:
         try:
             self._poll()
             return self._cached(key) or self._load(key)
+        except DatabaseError as error:
+            raise TenantUnavailableError("The control database cannot be read.") from error
+
+    def look(self) -> None:
+        """For what must not act on anything older. Raises ``TenantUnavailableError``."""
+        try:
+            with self._polling:
+                self._read_changes()
         except DatabaseError as error:
             raise TenantUnavailableError("The control database cannot be read.") from error
 

@@ -18,7 +18,7 @@ from tenants import kept
 from tenants.accounts.models import User
 from tenants.authentication import Member
 from tenants.context import control_plane, tenant_context
-from tenants.exceptions import NoTenantError, WrongTenantError
+from tenants.exceptions import InvalidTokenError, NoTenantError, WrongTenantError
 from tenants.kept import RecentlyUsed
 from tests.tenants.browsing import is_in, log_in
 
@@ -79,6 +79,16 @@ def test_a_kept_member_is_not_looked_up_in_another_tenant(people):
         member.is_authenticated  # noqa: B018
     with tenant_context("acme"):
         assert member.role == "owner"
+
+
+def test_a_member_who_is_gone_meanwhile_is_nobody(people):
+    _, member = people
+    with tenant_context("acme"):
+        User.objects.filter(username="alice").update(is_active=False)
+
+        assert member.is_authenticated and member.pk
+        with pytest.raises(InvalidTokenError):
+            member.username  # noqa: B018
 
 
 @pytest.fixture

@@ -9,10 +9,12 @@ from threading import Barrier
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from tenants import registry as registry_module
 from tenants.accounts import logins
 from tenants.accounts.models import Login
 from tenants.context import tenant_context
@@ -20,6 +22,8 @@ from tenants.exceptions import InvalidTokenError
 from tenants.tokens import TenantAccessToken, TenantRefreshToken, verify
 from tests.installation import PASSWORD
 from tests.serving import WebServer, seconds_until_always
+from tests.tenants.browsing import log_in as browser_log_in
+from tests.tenants.states import set_state
 
 UNAUTHORISED = {"code": "not_authenticated", "detail": "The credentials are not valid."}
 WITHIN_SECONDS = 2.0
@@ -270,6 +274,28 @@ def test_what_was_read_of_one_tenant_is_not_asked_for_another(acme, globex, monk
     with tenant_context("globex"), pytest.raises(InvalidTokenError):
         logins.require_standing(said, at_once=False)
     assert read(log_in("mallory", tenant="globex")) == 200
+
+
+@pytest.mark.parametrize("door", ["the API", "the workspace"])
+def test_what_changes_something_hears_of_a_suspension_at_once(acme, monkeypatch, door):
+    """Also when this process has just looked, and another one suspends the tenant."""
+    tokens, browser = log_in(), Client()
+    browser_log_in(browser, "/t/acme/")
+
+    def statuses():
+        if door == "the API":
+            return read(tokens), write(tokens)
+        return browser.get("/t/acme/").status_code, browser.post("/t/acme/scans/target/add/").status_code
+
+    before = statuses()
+    monkeypatch.setattr(registry_module, "FRESH_SECONDS", 60.0)
+    monkeypatch.setattr(registry_module, "STALE_SECONDS", 90.0)
+    registry_module.registry.get("acme")
+    with monkeypatch.context() as patch:
+        patch.setattr(registry_module.registry, "expire", lambda: None)
+        set_state("acme", "maintenance")
+
+    assert (before, statuses()) == ((200, 400 if door == "the API" else 200), (200, 503))
 
 
 @pytest.mark.parametrize("whose", ["nobody's", "somebody else's"])
