@@ -1,6 +1,6 @@
 """People. One model in both planes: an operator's row is in the control database, a member's in their tenant's."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -94,7 +94,7 @@ class Login(TenantModel):
     ended_at = models.DateTimeField(null=True, blank=True, db_index=True)
     ending = models.CharField(max_length=16, choices=Ending, blank=True)
 
-    objects = LoginQuerySet.as_manager()
+    objects: ClassVar[Any] = LoginQuerySet.as_manager()
 
     def __str__(self):
         return f"{self.user_id} {self.created_at:%Y-%m-%d %H:%M}"
