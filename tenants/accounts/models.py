@@ -94,7 +94,7 @@ class Login(TenantModel):
     ended_at = models.DateTimeField(null=True, blank=True, db_index=True)
     ending = models.CharField(max_length=16, choices=Ending, blank=True)
 
-    objects: ClassVar[Any] = LoginQuerySet.as_manager()
+    objects: ClassVar[Any] = LoginQuerySet.as_manager()  # type: ignore[assignment]  # a narrower one
 
     def __str__(self):
         return f"{self.user_id} {self.created_at:%Y-%m-%d %H:%M}"
