@@ -39,6 +39,7 @@ class Environment:
     redis_url: Secret
     debug: bool
     allowed_hosts: list[str]
+    operator_host: str
     is_https: bool
     allow_loopback_targets: bool
     allow_private_targets: bool
@@ -60,6 +61,7 @@ def read_environment() -> Environment:
         "redis_url": Secret(values["REDIS_URL"] or redis_url(home)),
         "debug": env.bool("BULKHEAD_DEBUG", False),
         "allowed_hosts": env.list("BULKHEAD_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"]),
+        "operator_host": env.str("BULKHEAD_OPERATOR_HOST", "").lower(),
         "is_https": env.bool("BULKHEAD_HTTPS", False),
         "allow_loopback_targets": env.bool("BULKHEAD_ALLOW_LOOPBACK_TARGETS", False),
         "allow_private_targets": env.bool("BULKHEAD_ALLOW_PRIVATE_TARGETS", False),
@@ -75,6 +77,12 @@ def read_environment() -> Environment:
     except EnvValidationError as error:
         messages: Any = error.error_messages
         faults += [f"{name}: {' '.join(map(str, found))}" for name, found in messages.items()]
+    if not re.fullmatch(r"[a-z0-9.-]*", environment["operator_host"]):
+        faults.append("BULKHEAD_OPERATOR_HOST: write a host name alone, such as operators.bulkhead.example.")
+    if environment["operator_host"] in environment["allowed_hosts"]:
+        faults.append(
+            "BULKHEAD_OPERATOR_HOST: members are served on that host too: take it out of BULKHEAD_ALLOWED_HOSTS."
+        )
     if not re.match(r"(redis|rediss|unix)://", environment["redis_url"]):
         faults.append("REDIS_URL: write it as redis://host:6379/0, rediss://... or unix:///path/to/socket.")
     if faults:

@@ -73,6 +73,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.api.NoStoreMiddleware",
+    "config.hosts.OperatorHostMiddleware",
     "tenants.middleware.PlaneMiddleware",  # outside sessions: they live in the plane's database
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -84,7 +85,8 @@ MIDDLEWARE = [
 
 SECRET_KEY = _env.secret_key
 DEBUG = _env.debug
-ALLOWED_HOSTS = _env.allowed_hosts
+BULKHEAD_OPERATOR_HOST = _env.operator_host
+ALLOWED_HOSTS = [*_env.allowed_hosts, *filter(None, [_env.operator_host])]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 ASGI_APPLICATION = "config.asgi.application"

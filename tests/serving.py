@@ -85,6 +85,14 @@ class WebServer:
         finally:
             connection.close()
 
+    def status(self, path, host="127.0.0.1"):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("GET", path, headers={"Host": host})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
     def log_in(self, tenant, username, password):
         return self.ask("POST", "/api/v1/token/", {"tenant": tenant, "username": username, "password": password})
 

@@ -22,7 +22,6 @@ from tests.installation import PASSWORD
 from tests.serving import WebServer, manage, seconds_until_always
 from tests.tenants.browsing import is_in, log_in
 
-
 REQUESTS = int(os.environ.get("REQUESTS", "600"))
 
 
