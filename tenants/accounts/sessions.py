@@ -9,6 +9,8 @@ import time
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY, logout
 
+from tenants.planes import current
+
 WRITTEN_EVERY_SECONDS = 60
 
 
@@ -17,7 +19,8 @@ class SessionLimitsMiddleware:
         self.get_response = get_response
 
     def __call__(self, request):
-        if hasattr(request, "claims"):  # a token has no session, whatever cookies come with it
+        # Nothing is bound, or a token has bound it: there is no session, whatever cookies come along.
+        if current() is None or hasattr(request, "claims"):
             return self.get_response(request)
         session, now = request.session, time.time()
         if SESSION_KEY in session:
