@@ -1,5 +1,6 @@
 """Two tenants and control with a row of everything, each text a canary, and people who look alike in all three."""
 
+import time
 from datetime import timedelta
 from http.cookies import SimpleCookie
 
@@ -150,6 +151,7 @@ class World:
                 request = HttpRequest()
                 request.session = SessionStore()
                 login(request, user, "tenants.accounts.backends.PlaneBackend")
+                request.session["began_at"] = request.session["written_at"] = time.time()
                 request.session.save()
                 self.sessions[persona] = request.session.session_key
             if persona != "operator":
