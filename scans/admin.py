@@ -1,4 +1,4 @@
-"""The workspace's pages. Who may do what follows from the roles; what is proof or result is written by nobody here."""
+"""The workspace's pages. Who may do what follows from the roles (config/roles.py)."""
 
 import json
 
@@ -59,40 +59,24 @@ class AuthorizationForm(forms.ModelForm):
         return clean_expiry(self.cleaned_data["expires_at"])
 
 
-class Permanent(admin.options.BaseModelAdmin):
-    def has_delete_permission(self, request, obj=None):
+class AddedElsewhere(admin.ModelAdmin):
+    def has_add_permission(self, request):
         return False
 
 
-class ReadOnly(Permanent):
-    def has_add_permission(self, request, obj=None):
-        return False
-
-    def has_change_permission(self, request, obj=None):
-        return False
-
-
-class AuthorizationInline(Permanent, admin.TabularInline):
-    """Added to by owners, and never changed."""
-
+class AuthorizationInline(admin.TabularInline):
     model = Authorization
     form = AuthorizationForm
     extra = 0
     fields = ["statement", "intrusiveness", "expires_at", "revoked_at", "created_by"]
     readonly_fields = ["revoked_at", "created_by"]
 
-    def has_add_permission(self, request, obj=None):
-        return request.user.has_perm("scans.authorize_target")
-
-    def has_change_permission(self, request, obj=None):
-        return False
-
     def get_queryset(self, request):
         return super().get_queryset(request).select_related("target", "created_by")
 
 
 @admin.register(Target, site=workspace_site)
-class TargetAdmin(Permanent, admin.ModelAdmin):
+class TargetAdmin(admin.ModelAdmin):
     form = TargetForm
     inlines = [AuthorizationInline]
     list_display = ["name", "host", "ports", "is_active", "authorized_until", "created_by", "created_at"]
@@ -131,16 +115,18 @@ class TargetAdmin(Permanent, admin.ModelAdmin):
 
 
 @admin.register(Authorization, site=workspace_site)
-class AuthorizationAdmin(ReadOnly, admin.ModelAdmin):
+class AuthorizationAdmin(AddedElsewhere):
+    """Added on its target's page."""
+
     list_display = ["target", "method", "intrusiveness", "expires_at", "revoked_at", "created_by", "created_at"]
     list_filter = ["intrusiveness", "target"]
     list_select_related = ["target", "created_by"]
     actions = ["revoke"]
 
-    def has_authorize_permission(self, request):
-        return request.user.has_perm("scans.authorize_target")
+    def has_revoke_permission(self, request):
+        return request.user.has_perm("scans.revoke_authorization")
 
-    @admin.action(permissions=["authorize"], description="Revoke the selected authorizations")
+    @admin.action(permissions=["revoke"], description="Revoke the selected authorizations")
     def revoke(self, request, queryset):
         for authorization in queryset:
             revoke(authorization)
@@ -148,17 +134,12 @@ class AuthorizationAdmin(ReadOnly, admin.ModelAdmin):
 
 
 @admin.register(ScanProfile, site=workspace_site)
-class ProfileAdmin(Permanent, admin.ModelAdmin):
-    """Never changed: past scans ran as their profile says."""
-
+class ProfileAdmin(admin.ModelAdmin):
     form = ProfileForm
     list_display = ["name", "engines", "intrusiveness"]
 
-    def has_change_permission(self, request, obj=None):
-        return False
 
-
-class RunInline(ReadOnly, admin.StackedInline):
+class RunInline(admin.StackedInline):
     model = ScanRun
     extra = 0
     readonly_fields = (
@@ -176,7 +157,9 @@ class RunInline(ReadOnly, admin.StackedInline):
 
 
 @admin.register(Scan, site=workspace_site)
-class ScanAdmin(ReadOnly, admin.ModelAdmin):
+class ScanAdmin(AddedElsewhere):
+    """Asked for through the API."""
+
     inlines = [RunInline]
     list_display = ["number", "target", "profile", "state", "reason", "progress", "created_by", "created_at", "report"]
     list_filter = ["state", "target"]
@@ -203,7 +186,7 @@ class ScanAdmin(ReadOnly, admin.ModelAdmin):
         return report_response(scan)
 
 
-class OccurrenceInline(ReadOnly, admin.TabularInline):
+class OccurrenceInline(admin.TabularInline):
     model = Occurrence
     extra = 0
     readonly_fields = ("scan", "engine", "evidence", "seen_at")
@@ -220,7 +203,7 @@ class OccurrenceInline(ReadOnly, admin.TabularInline):
 
 
 @admin.register(Finding, site=workspace_site)
-class FindingAdmin(ReadOnly, admin.ModelAdmin):
+class FindingAdmin(admin.ModelAdmin):
     inlines = [OccurrenceInline]
     list_display = ["title", "severity", "state", "target", "port", "path", "last_seen_at"]
     list_filter = ["severity", "state", "target"]

@@ -6,7 +6,6 @@ from drf_spectacular.utils import OpenApiTypes, extend_schema
 from rest_framework import generics, mixins, status
 from rest_framework.exceptions import APIException
 from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.permissions import BasePermission
 from rest_framework.response import Response
 
 from scans import services
@@ -30,21 +29,9 @@ class Conflict(APIException):
     default_code = "conflict"
 
 
-class RolePermission(BasePermission):
-    """Every member may read. Who writes needs the view's ``write_permission``."""
-
-    def has_permission(self, request, view):
-        if not request.user or not request.user.is_authenticated:
-            return False
-        if request.method in ("GET", "HEAD", "OPTIONS") or request.method not in view.allowed_methods:
-            return True  # a method that is not there is answered 405, to everybody
-        return request.user.has_perm(view.write_permission)
-
-
 class TargetList(generics.ListCreateAPIView):
     serializer_class = TargetSerializer
-    permission_classes = [RolePermission]
-    write_permission = "scans.add_target"
+    resource = "scans.target"
 
     def get_queryset(self):
         return Target.objects.all()
@@ -55,8 +42,7 @@ class TargetList(generics.ListCreateAPIView):
 
 class TargetDetail(mixins.UpdateModelMixin, generics.RetrieveAPIView):
     serializer_class = TargetSerializer
-    permission_classes = [RolePermission]
-    write_permission = "scans.change_target"
+    resource = "scans.target"
 
     def get_queryset(self):
         return Target.objects.all()
@@ -76,11 +62,8 @@ class TargetDetail(mixins.UpdateModelMixin, generics.RetrieveAPIView):
 
 
 class AuthorizationList(generics.ListCreateAPIView):
-    """Creating one is an owner's."""
-
     serializer_class = AuthorizationSerializer
-    permission_classes = [RolePermission]
-    write_permission = "scans.authorize_target"
+    resource = "scans.authorization"
 
     def initial(self, request, *args, **kwargs):
         super().initial(request, *args, **kwargs)
@@ -95,11 +78,11 @@ class AuthorizationList(generics.ListCreateAPIView):
 
 
 class AuthorizationRevoke(generics.GenericAPIView):
-    """An owner's. Again changes nothing."""
+    """Again changes nothing."""
 
     serializer_class = AuthorizationSerializer
-    permission_classes = [RolePermission]
-    write_permission = "scans.authorize_target"
+    resource = "scans.authorization"
+    actions = {"POST": "revoke"}
 
     def get_queryset(self):
         return Authorization.objects.filter(target=self.kwargs["target_id"])
@@ -113,8 +96,7 @@ class AuthorizationRevoke(generics.GenericAPIView):
 
 class ProfileList(generics.ListCreateAPIView):
     serializer_class = ScanProfileSerializer
-    permission_classes = [RolePermission]
-    write_permission = "scans.add_scanprofile"
+    resource = "scans.scanprofile"
 
     def get_queryset(self):
         return ScanProfile.objects.all()
@@ -122,7 +104,7 @@ class ProfileList(generics.ListCreateAPIView):
 
 class ProfileDetail(generics.RetrieveAPIView):
     serializer_class = ScanProfileSerializer
-    permission_classes = [RolePermission]
+    resource = "scans.scanprofile"
 
     def get_queryset(self):
         return ScanProfile.objects.all()
@@ -130,8 +112,7 @@ class ProfileDetail(generics.RetrieveAPIView):
 
 class ScanList(generics.ListCreateAPIView):
     serializer_class = ScanSerializer
-    permission_classes = [RolePermission]
-    write_permission = "scans.add_scan"
+    resource = "scans.scan"
 
     def get_queryset(self):
         return Scan.objects.all()
@@ -153,7 +134,7 @@ class ScanList(generics.ListCreateAPIView):
 
 class ScanDetail(generics.RetrieveAPIView):
     serializer_class = ScanDetailSerializer
-    permission_classes = [RolePermission]
+    resource = "scans.scan"
 
     def get_queryset(self):
         return Scan.objects.prefetch_related("runs")
@@ -170,7 +151,7 @@ class AlwaysFirst(BaseContentNegotiation):
 
 
 class ScanReport(generics.GenericAPIView):
-    permission_classes = [RolePermission]
+    resource = "scans.scan"
     content_negotiation_class = AlwaysFirst
 
     def get_queryset(self):
@@ -184,7 +165,7 @@ class ScanReport(generics.GenericAPIView):
 
 class FindingList(generics.ListAPIView):
     serializer_class = FindingSerializer
-    permission_classes = [RolePermission]
+    resource = "scans.finding"
 
     def get_queryset(self):
         return Finding.objects.all()
@@ -205,7 +186,7 @@ class FindingList(generics.ListAPIView):
 
 class FindingDetail(generics.RetrieveAPIView):
     serializer_class = FindingDetailSerializer
-    permission_classes = [RolePermission]
+    resource = "scans.finding"
 
     def get_queryset(self):
         return Finding.objects.all()

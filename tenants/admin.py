@@ -18,29 +18,13 @@ class OperatorSite(PlaneSite):
         return "Operator console"
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
-    def has_add_permission(self, request, obj=None):
-        return False
-
-    def has_change_permission(self, request, obj=None):
-        return False
-
-    def has_delete_permission(self, request, obj=None):
-        return False
-
-
 class LifecycleEventInline(admin.TabularInline):
     model = LifecycleEvent
-    fields = ["at", "action", "step", "detail"]
-    readonly_fields = ("at", "action", "step", "detail")
+    fields = readonly_fields = ("at", "action", "step", "detail")
     extra = 0
-    can_delete = False
-
-    def has_add_permission(self, request, obj=None):
-        return False
 
 
-class TenantAdmin(ReadOnlyAdmin):
+class TenantAdmin(admin.ModelAdmin):
     list_display = ["slug", "name", "state", "server", "generation", "created_at"]
     list_filter = ["state", "server"]
     search_fields = ["slug", "name"]
@@ -48,12 +32,24 @@ class TenantAdmin(ReadOnlyAdmin):
     inlines = [LifecycleEventInline]
 
 
-class DatabaseServerAdmin(ReadOnlyAdmin):
+class DatabaseServerAdmin(admin.ModelAdmin):
     list_display = ["name", "engine", "host", "port", "accepts_tenants", "capacity"]
     exclude = ["sealed_admin_password"]
+
+
+class OperatorAdmin(AccountAdmin):
+    """Without the role, which is no matter here: whoever has an account in control is an operator."""
+
+    list_display = ["username", "email", "is_active", "last_login"]
+    list_filter = ["is_active"]
+    fieldsets = [
+        (None, {"fields": ["username", "password"]}),
+        ("Account", {"fields": ["email", "is_active", "last_login"]}),
+    ]
+    add_fieldsets = [(None, {"fields": ["username", "email", "usable_password", "password1", "password2"]})]
 
 
 operator_site = OperatorSite(name="operator")
 operator_site.register(Tenant, TenantAdmin)
 operator_site.register(DatabaseServer, DatabaseServerAdmin)
-operator_site.register(User, AccountAdmin)
+operator_site.register(User, OperatorAdmin)

@@ -73,9 +73,12 @@ class AccountAdmin(UserAdmin):
     add_fieldsets = [(None, {"fields": ["username", "email", "role", "usable_password", "password1", "password2"]})]
     readonly_fields = ["last_login"]
 
-    def has_delete_permission(self, request, obj=None):
-        """Accounts are disabled: what somebody did goes on naming them."""
-        return False
+    def get_fieldsets(self, request, obj=None):
+        """Who may only look sees no password, not even that there is one."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if self.has_change_permission(request, obj):
+            return fieldsets
+        return [(None, {"fields": ["username"]}), *fieldsets[1:]]
 
 
 workspace_site = WorkspaceSite(name="admin")

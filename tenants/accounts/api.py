@@ -5,6 +5,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import update_last_login
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -109,6 +110,8 @@ def _valid(serializer_class: type[serializers.Serializer], request) -> dict:
 
 class MeView(APIView):
     """Who am I, in which tenant, with which role."""
+
+    permission_classes = [IsAuthenticated]  # whatever their role
 
     @extend_schema(responses=MeSerializer)
     def get(self, request):

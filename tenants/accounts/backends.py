@@ -2,7 +2,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.hashers import make_password
 
-from tenants.accounts.roles import is_allowed
+from tenants.accounts.roles import is_allowed, is_allowed_anything
 from tenants.planes import current, require_bound
 from tenants.routers import require_same_database
 
@@ -25,7 +25,7 @@ class PlaneBackend(ModelBackend):
 
     def has_module_perms(self, user_obj, app_label):
         _require_own(user_obj)
-        return user_obj.is_active and is_allowed(user_obj.role, f"{app_label}.view_")
+        return user_obj.is_active and is_allowed_anything(user_obj.role, app_label)
 
     async def ahas_module_perms(self, user_obj, app_label):
         return await sync_to_async(self.has_module_perms)(user_obj, app_label)

@@ -27,15 +27,20 @@ class UserManager(BaseUserManager["User"]):
 
 class User(AbstractBaseUser, PermissionsMixin):
     class Role(models.TextChoices):
+        """What each may do: config/roles.py."""
+
         OWNER = "owner"
+        MANAGER = "manager"
         TESTER = "tester"
+        READER = "reader"
+        AUDITOR = "auditor"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     username = IdentifierField(max_length=64, unique=True, validators=[ASCIIUsernameValidator()])
     email = models.EmailField(blank=True)
     role = models.CharField(max_length=8, choices=Role, default=Role.TESTER)
     is_active = models.BooleanField(default=True)
-    is_superuser = None  # a right beside the roles; owners have all rights that there are
+    is_superuser = None  # a right beside the roles
     date_joined = models.DateTimeField(auto_now_add=True)
 
     objects = UserManager()

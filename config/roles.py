@@ -1,0 +1,54 @@
+"""
+Who may do what: for each resource of a plane the actions, and for each action the roles. API, workspace and console ask
+this table, docs/reference/roles.md is held against it, and what does not stand here is refused, reading included.
+"""
+
+OWNER, MANAGER, TESTER, READER, AUDITOR = "owner", "manager", "tester", "reader", "auditor"
+
+ALL = (OWNER, MANAGER, TESTER, READER, AUDITOR)
+AT_WORK = (OWNER, MANAGER, TESTER)
+IN_CHARGE = (OWNER, MANAGER)
+
+Table = dict[str, dict[str, tuple[str, ...]]]
+
+MEMBERS: Table = {
+    # Accounts are disabled, not deleted: what somebody did goes on naming them.
+    "accounts.user": {"view": (*IN_CHARGE, AUDITOR), "add": (OWNER,), "change": (OWNER,)},
+    "scans.target": {"view": ALL, "add": AT_WORK, "change": AT_WORK},
+    # To state that testing is allowed, and to withdraw it, is theirs who answer for it. What was stated stands.
+    "scans.authorization": {"view": (*AT_WORK, AUDITOR), "add": IN_CHARGE, "revoke": IN_CHARGE},
+    "scans.scanprofile": {"view": ALL, "add": AT_WORK},  # past scans ran as their profile says
+    "scans.scan": {"view": ALL, "add": AT_WORK},
+    "scans.scanrun": {"view": ALL},
+    "scans.finding": {"view": ALL},
+    "scans.occurrence": {"view": ALL},
+    # Nobody's: the machinery's own.
+    "scans.scancounter": {},
+    "scans.taskqueue": {},
+    "accounts.login": {},
+    "admin.logentry": {},
+    "auth.group": {},
+    "auth.permission": {},
+    "contenttypes.contenttype": {},
+    "sessions.session": {},
+}
+
+OPERATOR = ("operator",)  # whoever has an account in control: the role that their row says is no matter there
+
+OPERATORS: Table = {
+    "tenants.tenant": {"view": OPERATOR},
+    "tenants.databaseserver": {"view": OPERATOR},
+    "tenants.lifecycleevent": {"view": OPERATOR},
+    "accounts.user": {"view": OPERATOR, "add": OPERATOR, "change": OPERATOR},
+    "tenants.tenantcredential": {},
+    "tenants.tenantkey": {},
+    "tenants.registryrevision": {},
+    "accounts.login": {},
+    "admin.logentry": {},
+    "auth.group": {},
+    "auth.permission": {},
+    "contenttypes.contenttype": {},
+    "sessions.session": {},
+}
+
+RIGHTS = {"tenant": MEMBERS, "control": OPERATORS}
