@@ -19,6 +19,8 @@ from tenants.exceptions import (
     TenantNotFoundError,
     TenantSuspendedError,
     TenantUnavailableError,
+    TooBusyError,
+    TooManyTriesError,
 )
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ ANSWERS: dict[type[Exception], tuple[int, Body]] = {
     DataError: (400, BAD_REQUEST),
     SuspiciousOperation: (400, BAD_REQUEST),
     BadRequest: (400, BAD_REQUEST),
+    TooManyTriesError: (429, {"code": "too_many_tries", "detail": "Too many tries have failed. Try again later."}),
+    TooBusyError: (503, {"code": "too_busy", "detail": "Too much is asked for at once. Try again shortly."}),
     TenantUnavailableError: (503, IN_MAINTENANCE),
     SecretError: (503, IN_MAINTENANCE),
     OperationalError: (503, {"code": "unavailable", "detail": "The database does not answer. Try again shortly."}),
@@ -79,7 +83,7 @@ def error_response(request, error: BaseException | None) -> HttpResponse:
     else:
         response = HttpResponse(body["detail"], status=status, content_type="text/plain; charset=utf-8")
         response["Cache-Control"] = "no-store"
-    return _with_headers(response, status)
+    return _with_headers(response, status, error)
 
 
 def handle_exception(error: Exception, context) -> Response | None:
@@ -92,7 +96,7 @@ def handle_exception(error: Exception, context) -> Response | None:
         return Response({"code": error.code, "detail": error.detail}, status=409)
     if isinstance(error, tuple(ANSWERS)):
         status, body = _answer(error)
-        return _with_headers(Response(body, status=status), status)
+        return _with_headers(Response(body, status=status), status, error)
     if isinstance(error, drf.APIException):
         return _from_drf(error)
     return None
@@ -135,9 +139,9 @@ def _answer(error: BaseException | None) -> tuple[int, Body]:
     return 500, SERVER_ERROR
 
 
-def _with_headers(response, status: int):
+def _with_headers(response, status: int, error: BaseException | None):
     if status == 401:
         response["WWW-Authenticate"] = "Bearer"
-    if status == 503:
-        response["Retry-After"] = RETRY_AFTER_SECONDS
+    if status in (429, 503):
+        response["Retry-After"] = str(getattr(error, "retry_after", RETRY_AFTER_SECONDS))
     return response

@@ -46,6 +46,8 @@ class Environment:
     connection_max_age: int
     lease_seconds: int
     sweep_seconds: int
+    trusted_proxies: int
+    parallel_hashes: int
 
 
 def read_environment() -> Environment:
@@ -68,6 +70,8 @@ def read_environment() -> Environment:
         "connection_max_age": env.int("BULKHEAD_CONNECTION_MAX_AGE", 60, validate=validate.Range(0, 3600)),
         "lease_seconds": env.int("BULKHEAD_LEASE_SECONDS", 30, validate=validate.Range(2, 600)),
         "sweep_seconds": env.int("BULKHEAD_SWEEP_SECONDS", 30, validate=validate.Range(1, 600)),
+        "trusted_proxies": env.int("BULKHEAD_TRUSTED_PROXIES", 0, validate=validate.Range(0, 8)),
+        "parallel_hashes": env.int("BULKHEAD_PARALLEL_HASHES", 2, validate=validate.Range(1, 64)),
     }
     environment["control_database"] = _database(values["DATABASE_URL"], home, faults)
     environment["secret_key"] = _secret_key(values["SECRET_KEY"], home, faults)

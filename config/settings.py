@@ -15,6 +15,8 @@ BULKHEAD_ALLOW_LOOPBACK_TARGETS = _env.allow_loopback_targets
 BULKHEAD_ALLOW_PRIVATE_TARGETS = _env.allow_private_targets
 BULKHEAD_LEASE_SECONDS = _env.lease_seconds
 BULKHEAD_SWEEP_SECONDS = _env.sweep_seconds
+BULKHEAD_TRUSTED_PROXIES = _env.trusted_proxies
+BULKHEAD_PARALLEL_HASHES = _env.parallel_hashes
 BULKHEAD_CONNECTION_MAX_AGE = _env.connection_max_age
 BULKHEAD_CONNECTIONS_PER_THREAD = 8  # tenant connections kept open, least recently used closed first
 
@@ -126,7 +128,7 @@ STORAGES = {
 
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["tenants.accounts.backends.PlaneBackend"]
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+PASSWORD_HASHERS = ["tenants.accounts.hashers.BoundedArgon2"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},

@@ -73,6 +73,22 @@ class InvalidTransitionError(TenantError):
     code = "invalid_transition"
 
 
+class TooManyTriesError(TenantError):
+    """Too many wrong passwords, of one account or from one address."""
+
+    code = "too_many_tries"
+
+    def __init__(self, retry_after: int):
+        super().__init__(f"Too many tries have failed: the next one is in {retry_after} seconds.")
+        self.retry_after = retry_after
+
+
+class TooBusyError(TenantError):
+    """More of something costly is asked for at once than this process does."""
+
+    code = "too_busy"
+
+
 class ForgedJobError(TenantError):
     """A job asks for something that this service does not do, or was not signed by it."""
 

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from django.conf import settings
 from django.db import OperationalError, transaction
 from django.http import HttpResponseBase
-from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
+from django.urls import get_script_prefix, get_urlconf, resolve, set_script_prefix, set_urlconf
 from django.utils.module_loading import import_string
 
 from tenants.accounts.logins import require_standing
@@ -94,6 +94,7 @@ class PlaneMiddleware:
         binding = {"active": tenant_context, "suspended": login_context, "maintenance": tenant_context}.get(state)
         read_cookies(request, slug, log_in_too=state == "active")
         request.path_info = f"/{rest}"
+        request.asked_tenant = slug
         request.urlconf = settings.WORKSPACE_URLCONF
         set_script_prefix(mount)
         try:
@@ -118,7 +119,7 @@ class PlaneMiddleware:
 
     def _view(self, request) -> HttpResponseBase:
         """One transaction per unsafe request, rolled back when the answer is an error."""
-        if request.method in SAFE_METHODS:
+        if request.method in SAFE_METHODS or _is_non_atomic(request):
             return self.get_response(request)
         with transaction.atomic():
             response = self.get_response(request)
@@ -127,6 +128,12 @@ class PlaneMiddleware:
             elif transaction.get_rollback():
                 raise TenantUnavailableError("The view answered as if it had done what its database had undone.")
             return response
+
+
+def _is_non_atomic(request) -> bool:
+    """A view under Django's ``transaction.non_atomic_requests`` commits what an error must not undo."""
+    view = resolve(request.path_info, getattr(request, "urlconf", None)).func
+    return hasattr(view, "_non_atomic_requests")
 
 
 def _is_under(request, prefix: str) -> bool:

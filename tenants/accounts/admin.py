@@ -1,19 +1,49 @@
 """Who has an account, on both sites; and a tenant's workspace, which other apps register their models with."""
 
+from functools import partial
+
 from django.contrib import admin
-from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.views import PasswordChangeView
+from django.db import transaction
 from django.template.response import TemplateResponse
-from django.urls import get_script_prefix
+from django.urls import get_script_prefix, reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
 
 from tenants.accounts.models import User
+from tenants.accounts.tries import count_old_password
 from tenants.context import current_tenant
-from tenants.exceptions import TenantSuspendedError
+from tenants.exceptions import TenantSuspendedError, TooManyTriesError
 from tenants.planes import Plane, current
 
 
+class OwnPasswordForm(AdminPasswordChangeForm):
+    def __init__(self, *args, tried, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.tried = tried
+
+    def clean_old_password(self):
+        tried = self.tried()
+        old_password = super().clean_old_password()
+        tried.succeeded()
+        return old_password
+
+
+class OwnPasswordView(PasswordChangeView):
+    form_class = OwnPasswordForm
+
+    def get_form_kwargs(self):
+        return super().get_form_kwargs() | {"tried": partial(count_old_password, self.request)}
+
+
 class PlaneSite(admin.AdminSite):
-    """An admin site that serves one plane, and nobody where another or none is bound."""
+    """
+    An admin site that serves one plane, and nobody where another or none is bound.
+
+    Where it takes a password, the count of tries commits by itself: such a view has no transaction around it.
+    """
 
     plane: Plane
     site_url = None  # the site is all there is below its mount
@@ -30,6 +60,35 @@ class PlaneSite(admin.AdminSite):
 
     def plane_name(self, request) -> str:
         raise NotImplementedError
+
+    @transaction.non_atomic_requests
+    @method_decorator(never_cache)
+    def login(self, request, extra_context=None):
+        try:
+            return self._log_in(request, extra_context)
+        except TooManyTriesError as error:
+            return self._too_many_tries(request, error)
+
+    def _log_in(self, request, extra_context):
+        return super().login(request, extra_context)
+
+    @transaction.non_atomic_requests
+    def password_change(self, request, extra_context=None):
+        """Django's, with a form of ours, which cannot be given to it."""
+        request.current_app = self.name
+        view = OwnPasswordView.as_view(
+            success_url=reverse("admin:password_change_done", current_app=self.name),
+            extra_context=self.each_context(request) | (extra_context or {}),
+        )
+        try:
+            return view(request)
+        except TooManyTriesError as error:
+            return self._too_many_tries(request, error)
+
+    def _too_many_tries(self, request, error: TooManyTriesError):
+        headers = {"Retry-After": str(error.retry_after)}
+        context = self.each_context(request) | {"title": "Too many tries", "minutes": -(-error.retry_after // 60)}
+        return TemplateResponse(request, "tenants/too_many_tries.html", context, status=429, headers=headers)
 
 
 class WorkspaceLoginForm(AdminAuthenticationForm):
@@ -54,9 +113,9 @@ class WorkspaceSite(PlaneSite):
             return current_tenant().name
         return get_script_prefix().rstrip("/").rpartition("/")[2]
 
-    def login(self, request, extra_context=None):
+    def _log_in(self, request, extra_context):
         try:
-            return super().login(request, extra_context)
+            return super()._log_in(request, extra_context)
         except TenantSuspendedError:
             return TemplateResponse(request, "tenants/suspended.html", self.each_context(request), status=403)
 

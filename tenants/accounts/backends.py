@@ -3,18 +3,36 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.hashers import make_password
 
 from tenants.accounts.roles import is_allowed, is_allowed_anything
+from tenants.accounts.tries import count_log_in
+from tenants.context import control_plane
 from tenants.planes import current, require_bound
 from tenants.routers import require_same_database
 
 
 class PlaneBackend(ModelBackend):
-    """Users of the bound plane, with the rights of their role."""
+    """
+    Users of the bound plane, with the rights of their role. Whatever door a password comes through, it is counted.
+
+    ``authenticate`` raises ``TooManyTriesError``, and ``RuntimeError`` inside a transaction.
+    """
 
     def authenticate(self, request, username=None, password=None, **kwargs):
-        if current() is None:  # the log-in form of a tenant that does not exist: it takes as long, and fails
-            make_password(password or "")
+        if username is None or password is None:
             return None
-        return super().authenticate(request, username=username, password=password, **kwargs)
+        if current() is None:  # a tenant that does not exist: it takes as long, and fails
+            with control_plane():
+                count_log_in(request, username, unknown_tenant=getattr(request, "asked_tenant", ""))
+            make_password(password)
+            return None
+        tried = count_log_in(request, username)
+        user = super().authenticate(request, username=username, password=password, **kwargs)
+        if user is not None:
+            tried.succeeded()
+        return user
+
+    async def aauthenticate(self, request, username=None, password=None, **kwargs):
+        """Django's own would not come by the count."""
+        return await sync_to_async(self.authenticate)(request, username, password, **kwargs)
 
     def has_perm(self, user_obj, perm, obj=None):
         _require_own(user_obj)

@@ -105,4 +105,23 @@ class Login(TenantModel):
         return f"{self.user_id} {self.created_at:%Y-%m-%d %H:%M}"
 
 
+class Tries(TenantModel):
+    """How often a password was tried in vain for an account, or from an address. Written by tenants.accounts.tries."""
+
+    class Kind(models.TextChoices):
+        ACCOUNT = "account"
+        ADDRESS = "address"
+        OLD_PASSWORD = "old_password"  # noqa: S105
+        UNKNOWN = "unknown"  # of either, at tenants that are not there; in the control database
+
+    kind = models.CharField(max_length=12, choices=Kind, db_index=True)
+    key = IdentifierField(max_length=64, unique=True, help_text="A keyed digest: what was tried stands nowhere.")
+    failures = models.PositiveIntegerField(default=0)
+    allowed_at = models.DateTimeField(help_text="When the next one may be tried.")
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self):
+        return f"{self.kind} {self.key:.12}: {self.failures}"
+
+
 ENDING_LOG_INS = {"password": Login.Ending.NEW_CREDENTIALS, "is_active": Login.Ending.DISABLED}

@@ -35,6 +35,7 @@ def test_nothing_set_is_the_embedded_default_and_writes_no_file(environment, tmp
 
     assert found.control_database["NAME"] == str(tmp_path / "control.sqlite3")
     assert found.redis_url.startswith("unix://") and not found.debug and not found.allow_loopback_targets
+    assert (found.trusted_proxies, found.parallel_hashes) == (0, 2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -53,6 +54,8 @@ def test_nothing_set_is_the_embedded_default_and_writes_no_file(environment, tmp
         ({"BULKHEAD_DEBUG": "perhaps"}, "BULKHEAD_DEBUG"),
         ({"BULKHEAD_LEASE_SECONDS": "0"}, "BULKHEAD_LEASE_SECONDS"),
         ({"BULKHEAD_SWEEP_SECONDS": "soon"}, "BULKHEAD_SWEEP_SECONDS"),
+        ({"BULKHEAD_TRUSTED_PROXIES": "-1"}, "BULKHEAD_TRUSTED_PROXIES"),
+        ({"BULKHEAD_PARALLEL_HASHES": "0"}, "BULKHEAD_PARALLEL_HASHES"),
     ],
 )
 def test_a_fault_is_one_sentence_that_names_the_variable_and_no_secret(environment, variables, sentence):

@@ -28,6 +28,7 @@ from scans.models import (
     Target,
     TaskQueue,
 )
+from tenants.accounts.models import Tries
 from tenants.context import control_plane, tenant_context
 from tenants.models import DatabaseServer, LifecycleEvent, Tenant
 from tenants.tokens import TenantRefreshToken
@@ -80,6 +81,9 @@ class World:
             object_id=MISSING,
             action_flag=2,
             **texts(LogEntry, canary),
+        )
+        Tries.objects.create(
+            kind="account", allowed_at=timezone.now(), expires_at=timezone.now(), **texts(Tries, canary)
         )
         target = Target.objects.create(ports=[80, 443], created_by=user, **texts(Target, canary))
         authorization = Authorization.objects.create(

@@ -1,7 +1,6 @@
 """Logging in over REST: who may not is not told why, and the work done does not tell either."""
 
 import pytest
-from django.contrib.auth.hashers import Argon2PasswordHasher
 from django.test import Client
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
@@ -34,21 +33,6 @@ FAILURES = {
     "tenant being made": ("making", "alice", PASSWORD),
     "deleted tenant": ("gone", "alice", PASSWORD),
 }
-
-
-@pytest.fixture
-def hashed(monkeypatch):
-    """How often a password was hashed; the hashing itself goes on as it would."""
-    calls = []
-    for name in ("encode", "verify"):
-        method = getattr(Argon2PasswordHasher, name)
-
-        def counting(*args, method=method, name=name, **kwargs):
-            calls.append(name)
-            return method(*args, **kwargs)
-
-        monkeypatch.setattr(Argon2PasswordHasher, name, counting)
-    return calls
 
 
 @pytest.fixture

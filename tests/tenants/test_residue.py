@@ -28,6 +28,7 @@ from tests.tenants.browsing import COOKIES, is_in, log_in
 from tests.tenants.test_check_isolation import ON_MARIADB
 from tests.tenants.test_identity import mend, put_in_place, state_of
 from tests.tenants.test_login import log_in as ask_for_tokens
+from tests.tenants.trying import let_pass
 
 
 def test_the_runtime_key_and_control_open_every_tenants_runtime_secrets(acme, globex, installation):
@@ -102,11 +103,13 @@ def test_nothing_here_asks_mariadb_for_an_encrypted_connection(acme):
     assert [name for name in options if "ssl" in name or "tls" in name] == []
 
 
-def test_wrong_passwords_are_not_counted(acme):
-    for number in range(12):
-        assert ask_for_tokens("acme", "alice", f"wrong password {number}").status_code == 401
-
-    assert ask_for_tokens("acme", "alice", PASSWORD).status_code == 200
+def test_whoever_goes_on_trying_keeps_a_member_from_logging_in_anew(acme):
+    for _ in range(5):
+        assert ask_for_tokens("acme", "alice", "not the right password").status_code == 401
+    for _ in range(3):
+        let_pass("acme", seconds=900)  # and again the other one is first
+        assert ask_for_tokens("acme", "alice", "not the right password").status_code == 401
+        assert ask_for_tokens("acme", "alice", PASSWORD).status_code == 429
 
 
 def test_whoever_writes_to_redis_can_tell_a_worker_to_end(installation):
