@@ -14,6 +14,8 @@ Table = dict[str, dict[str, tuple[str, ...]]]
 MEMBERS: Table = {
     # Accounts are disabled, not deleted: what somebody did goes on naming them.
     "accounts.user": {"view": (*IN_CHARGE, AUDITOR), "add": (OWNER,), "change": (OWNER,)},
+    # Their own; an owner's view is of everybody's.
+    "accounts.apikey": {"view": ALL, "add": ALL, "delete": ALL},
     "scans.target": {"view": ALL, "add": AT_WORK, "change": AT_WORK},
     # To state that testing is allowed, and to withdraw it, is theirs who answer for it. What was stated stands.
     "scans.authorization": {"view": (*AT_WORK, AUDITOR), "add": IN_CHARGE, "revoke": IN_CHARGE},
@@ -41,6 +43,7 @@ OPERATORS: Table = {
     "tenants.databaseserver": {"view": OPERATOR},
     "tenants.lifecycleevent": {"view": OPERATOR},
     "accounts.user": {"view": OPERATOR, "add": OPERATOR, "change": OPERATOR},
+    "accounts.apikey": {},
     "tenants.tenantcredential": {},
     "tenants.tenantkey": {},
     "tenants.registryrevision": {},

@@ -4,6 +4,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from config import api, health
 from tenants.accounts.api import LogoutView, MeView, RefreshView, TokenView
+from tenants.accounts.api_key_views import ApiKeyDetail, ApiKeyList
 from tenants.admin import operator_site
 
 urlpatterns = [
@@ -14,6 +15,8 @@ urlpatterns = [
     path("api/v1/token/", TokenView.as_view(), name="token"),
     path("api/v1/token/refresh/", RefreshView.as_view(), name="token-refresh"),
     path("api/v1/token/logout/", LogoutView.as_view(), name="token-logout"),
+    path("api/v1/api-keys/", ApiKeyList.as_view(), name="api-key-list"),
+    path("api/v1/api-keys/<uuid:pk>/", ApiKeyDetail.as_view(), name="api-key-detail"),
     path("api/v1/me/", MeView.as_view(), name="me"),
     path("api/v1/", include("scans.urls")),
     path("operator", RedirectView.as_view(url="/operator/")),

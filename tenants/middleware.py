@@ -12,6 +12,7 @@ from django.http import HttpResponseBase
 from django.urls import get_script_prefix, get_urlconf, resolve, set_script_prefix, set_urlconf
 from django.utils.module_loading import import_string
 
+from tenants.accounts.api_keys import MARK, require_key, tenant_of_key
 from tenants.accounts.logins import require_standing
 from tenants.bodies import keep_bound
 from tenants.context import control_plane, login_context, tenant_context
@@ -20,6 +21,7 @@ from tenants.exceptions import (
     InvalidTokenError,
     TenantError,
     TenantNotFoundError,
+    TenantSuspendedError,
     TenantUnavailableError,
 )
 from tenants.models import validate_slug
@@ -65,12 +67,20 @@ class PlaneMiddleware:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             raise InvalidTokenError("There is no token.")
-        request.claims = verify(token.strip(" "))
-        is_unsafe = request.method not in SAFE_METHODS
+        token, is_unsafe = token.strip(" "), request.method not in SAFE_METHODS
+        claims = None if token.startswith(MARK) else verify(token)
+        tenant = tenant_of(claims) if claims else tenant_of_key(token)
         if is_unsafe:
             registry.look()
-        with tenant_context(tenant_of(request.claims)):
-            request.role = require_standing(request.claims, at_once=is_unsafe)
+        if claims:
+            with tenant_context(tenant):
+                request.claims, request.role = claims, require_standing(claims, at_once=is_unsafe)
+                return self._respond(request)
+        with login_context(tenant) as snapshot:  # the key is no proof before its tenant's database has been asked
+            key = require_key(token)
+            if snapshot.state == "suspended":
+                raise TenantSuspendedError("An API key of a suspended tenant was used.")
+            request.claims, request.role = {"sub": str(key.user_id), "api_key": str(key.pk)}, key.role
             return self._respond(request)
 
     def _path(self, request, prefix):

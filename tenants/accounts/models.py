@@ -124,4 +124,38 @@ class Tries(TenantModel):
         return f"{self.kind} {self.key:.12}: {self.failures}"
 
 
+class ApiKey(TenantModel):
+    """
+    What a program asks with in its member's name. The key itself is shown once and kept nowhere: its digest is, which
+    says nothing about it, for it is random.
+    """
+
+    class Scope(models.TextChoices):
+        READ = "read"
+        FULL = "full"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys")
+    name = models.CharField(max_length=80)
+    prefix = IdentifierField(
+        max_length=12, unique=True, editable=False, help_text="Tells keys apart, and is no secret."
+    )
+    digest = models.CharField(max_length=64, editable=False)
+    scope = models.CharField(max_length=4, choices=Scope, default=Scope.READ)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="To the minute.")
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self):
+        return f"{self.name} ({self.prefix})"
+
+    @property
+    def role(self) -> str:
+        """What it may do at most: its member's role, whatever that is now, or reading alone."""
+        return self.user.role if self.scope == self.Scope.FULL else User.Role.READER
+
+
 ENDING_LOG_INS = {"password": Login.Ending.NEW_CREDENTIALS, "is_active": Login.Ending.DISABLED}

@@ -1,15 +1,19 @@
 """Every cell of docs/reference/roles.md, asked through the API and through the workspace by a member of each role."""
 
+from datetime import timedelta
+
 import pytest
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.test import Client
+from django.utils import timezone
 
+from tenants.accounts.api_keys import make_key
 from tenants.context import tenant_context
 from tests.installation import PASSWORD
 from tests.roles.table import MEMBERS, ROLES
-from tests.roles.ways import API, WORKSPACE, Way, api_ways, workspace_ways
+from tests.roles.ways import WORKSPACE, Way, api_ways, workspace_ways
 from tests.routes.asking import ask
 from tests.routes.world import contents
 from tests.scans.rows import authorize, make_finding, make_run, make_scan, make_target
@@ -19,18 +23,19 @@ REFUSED = b'{"code":"permission_denied","detail":"Your role does not allow this.
 NOBODY = "ghost"  # a role that no table has: reading is refused too
 # What the workspace has no page for, whatever the role: authorizations are added on their target's.
 NOT_IN_THE_WORKSPACE = {"scans/authorization/add/", "scans/scan/add/"}
-DONE = {"GET": {200}, "HEAD": {200}, "PATCH": {200}, "POST": {200, 201, 202, 302}}
+DONE = {"GET": {200}, "HEAD": {200}, "PATCH": {200}, "POST": {200, 201, 202, 302}, "DELETE": {204}}
 
 
 @pytest.fixture
-def ids(alice, tom):
-    """A row of everything, and an account that is not the one who asks."""
+def ids(alice, tom, member):
+    """A row of everything, an API key of the one who asks, and an account that is not theirs."""
     with tenant_context("acme"):
         target = make_target(alice, name="shop")
         authorization = authorize(target, alice)
         scan = make_scan(target, alice)
         finding = make_finding(make_run(scan))
-        rows = [tom, target, authorization, scan.profile, scan, finding]
+        key, _ = make_key(member, name="CI", expires_at=timezone.now() + timedelta(days=1))
+        rows = [tom, key, target, authorization, scan.profile, scan, finding]
         return {row._meta.model_name: str(row.pk) for row in rows}
 
 
@@ -142,8 +147,9 @@ def refusals(role: str, way: Way) -> set[int]:
 def test_every_cell_is_asked_that_a_page_or_a_route_stands_for():
     resources = {resource for (_, resource), actions in MEMBERS.items() if actions}
 
-    assert resources - set(API) == {"accounts.user", "scans.scanrun", "scans.occurrence"}
-    assert resources - set(WORKSPACE) == {"scans.scanrun", "scans.occurrence"}  # shown with their scan and finding
+    shown_with_others = {"scans.scanrun", "scans.occurrence"}  # with their scan and finding
+    assert resources - {way.resource for way in api_ways()} == {"accounts.user"} | shown_with_others
+    assert resources - set(WORKSPACE) == {"accounts.apikey"} | shown_with_others
     for role in ROLES:
         for shown, with_ in {"scans.scanrun": "scans.scan", "scans.occurrence": "scans.finding"}.items():
             assert MEMBERS[role, shown] == MEMBERS[role, with_] & {"view"}

@@ -72,6 +72,9 @@ def api_ways() -> Iterator[Way]:
             yield Way(resource, "view", "GET", row)
             yield Way(resource, "view", "HEAD", row)
             yield Way(resource, "change", "PATCH", row, {"name": "changed"})
+    yield from (Way("accounts.apikey", "view", "GET", path) for path in ("api-keys/", "api-keys/{apikey}/"))
+    yield Way("accounts.apikey", "add", "POST", "api-keys/", {"name": "new", "expires_at": TOMORROW.isoformat()})
+    yield Way("accounts.apikey", "delete", "DELETE", "api-keys/{apikey}/")
     yield Way("scans.scan", "view", "GET", "scans/{scan}/report.html")
     yield Way("scans.authorization", "revoke", "POST", "targets/{target}/authorizations/{authorization}/revoke/")
 

@@ -23,6 +23,7 @@ KINDS = {
     "profiles": "scanprofile",
     "scans": "scan",
     "findings": "finding",
+    "api-keys": "apikey",
     **{name: name for name in ("user", "target", "authorization", "scanprofile", "scan", "finding")},
     **{name: name for name in ("tenant", "databaseserver")},
 }
@@ -151,6 +152,9 @@ BODIES = {
     "/api/v1/token/": credentials,
     "/api/v1/token/refresh/": lambda world: {"refresh": world.new_tokens("owner")["refresh"]},
     "/api/v1/token/logout/": lambda world: {"refresh": world.new_tokens("owner")["refresh"]},
+    "/api/v1/api-keys/": lambda world: {
+        "name": f"new {world.next()}", "expires_at": (timezone.now() + timedelta(days=7)).isoformat(),
+    },
     "/api/v1/targets/": target,
     "/api/v1/targets/<uuid:pk>/": lambda world: {"name": f"new {world.next()}"},
     "/api/v1/targets/<uuid:target_id>/authorizations/": lambda world: {

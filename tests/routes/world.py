@@ -28,7 +28,7 @@ from scans.models import (
     Target,
     TaskQueue,
 )
-from tenants.accounts.models import Tries
+from tenants.accounts.models import ApiKey, Tries
 from tenants.context import control_plane, tenant_context
 from tenants.models import DatabaseServer, LifecycleEvent, Tenant
 from tenants.tokens import TenantRefreshToken
@@ -116,7 +116,8 @@ class World:
             **texts(Finding, canary),
         )
         occurrence = Occurrence.objects.create(finding=finding, run=run, **texts(Occurrence, canary))
-        rows = [user, target, authorization, profile, scan, run, finding, occurrence]
+        key = ApiKey.objects.create(user=user, expires_at=timezone.now() + timedelta(days=7), **texts(ApiKey, canary))
+        rows = [user, key, target, authorization, profile, scan, run, finding, occurrence]
         self.ids[slug] = {row._meta.model_name: str(row.pk) for row in rows}
         self.content_type = str(ContentType.objects.get_for_model(type(user)).pk)  # the same in both
 

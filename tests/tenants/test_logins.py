@@ -8,7 +8,10 @@ from threading import Barrier
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import connection
+from django.contrib.auth.tokens import default_token_generator
+from django.contrib.sessions.models import Session
+from django.core import signing
+from django.db import OperationalError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -16,12 +19,16 @@ from rest_framework.test import APIClient
 
 from tenants import registry as registry_module
 from tenants.accounts import logins
-from tenants.accounts.models import Login
-from tenants.context import tenant_context
-from tenants.exceptions import InvalidTokenError
+from tenants.accounts.api_keys import make_key
+from tenants.accounts.models import ApiKey, Login
+from tenants.context import control_plane, tenant_context
+from tenants.exceptions import InvalidTokenError, TenantUnavailableError
+from tenants.models import RegistryRevision, Tenant
+from tenants.services import create_tenant
 from tenants.tokens import TenantAccessToken, TenantRefreshToken, verify
 from tests.installation import PASSWORD
 from tests.serving import WebServer, seconds_until_always
+from tests.tenants.browsing import is_in
 from tests.tenants.browsing import log_in as browser_log_in
 from tests.tenants.states import set_state
 
@@ -186,14 +193,11 @@ def test_an_account_that_is_saved_as_it_was_stays_logged_in(acme):
 
 def test_a_change_that_is_rolled_back_ends_no_log_in(acme):
     tokens = log_in("tom")
-    with tenant_context("acme"), pytest.raises(ZeroDivisionError):
-        from django.db import transaction
-
-        with transaction.atomic():
-            user = get_user_model().objects.get(username="tom")
-            user.set_password("another correct horse")
-            user.save()
-            raise ZeroDivisionError
+    with tenant_context("acme"), pytest.raises(ZeroDivisionError), transaction.atomic():
+        user = get_user_model().objects.get(username="tom")
+        user.set_password("another correct horse")
+        user.save()
+        raise ZeroDivisionError
 
     assert write(tokens) == 400
 
@@ -308,6 +312,20 @@ def test_what_changes_something_hears_of_a_suspension_at_once(acme, monkeypatch,
     assert (before, statuses()) == ((200, 400 if door == "the API" else 200), (200, 503))
 
 
+def test_what_changes_something_is_not_begun_when_control_cannot_be_read(acme, monkeypatch):
+    tokens = log_in()
+    before = write(tokens)
+
+    def fail():
+        raise OperationalError("control is gone")
+
+    monkeypatch.setattr(registry_module, "_committed_control", fail)
+
+    assert (before, read(tokens), write(tokens)) == (400, 200, 503)
+    with pytest.raises(TenantUnavailableError):
+        registry_module.registry.look()
+
+
 @pytest.mark.parametrize("whose", ["nobody's", "somebody else's"])
 def test_a_token_that_names_another_log_in_changes_nothing(alice, tom, whose):
     """Only the tenant's own key can have made it. Reading alone is not asked of the database."""
@@ -378,3 +396,28 @@ def test_a_role_is_heard_of_within_two_seconds_and_at_once_where_something_is_ch
 
         assert (before, {web.ask("POST", path, {"x": 1}, token)[0] for _ in range(20)}) == ({403}, {404})
         assert web.ask("GET", "/api/v1/me/", token=token)[1]["role"] == "owner"
+
+
+def test_a_slug_that_is_used_again_opens_with_nothing_of_the_tenant_that_had_it(alice):
+    """Whatever its new tenant's database holds: the same member with the same key and hash, the same session row."""
+    User = get_user_model()
+    tokens, browser = log_in(), Client()
+    browser_log_in(browser, "/t/acme/")
+    with tenant_context("acme"):
+        signed, reset = signing.dumps("value"), default_token_generator.make_token(User.objects.get(pk=alice.pk))
+        users, sessions = list(User.objects.values()), list(Session.objects.values())
+        text = make_key(alice, name="CI", expires_at=timezone.now() + timedelta(days=1))[1]
+        keys, rows = list(ApiKey.objects.values()), list(Login.objects.values())
+    with control_plane(), transaction.atomic():
+        RegistryRevision.publish(Tenant.objects.filter(slug="acme"), slug="former", state="deleted")
+    create_tenant(slug="acme")
+    with tenant_context("acme"):
+        for model, copied in ((User, users), (Session, sessions), (ApiKey, keys), (Login, rows)):
+            model.objects.bulk_create([model(**row) for row in copied])
+        with pytest.raises(signing.BadSignature):
+            signing.loads(signed)
+        assert not default_token_generator.check_token(User.objects.get(pk=alice.pk), reset)
+
+    assert (read(tokens), write(tokens), refresh(tokens).status_code) == (401, 401, 401)
+    assert (is_in(browser, "/t/acme/"), read({"access": text})) == (False, 401)
+    assert read(log_in()) == 200

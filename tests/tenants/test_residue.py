@@ -119,9 +119,8 @@ def test_whoever_writes_to_redis_can_tell_a_worker_to_end(installation):
     too_late = threading.Timer(60, process.kill)
     too_late.start()
     try:
-        [worker] = wait_until(lambda: Worker.all(connection=broker))
         # It listens to commands before it handles the signal that this one sends.
-        wait_until(lambda: worker.get_state() == "idle")
+        [worker] = wait_until(lambda: [each for each in Worker.all(connection=broker) if each.get_state() == "idle"])
         send_shutdown_command(broker, worker.name)
 
         assert any("warm shut down requested" in line for line in process.stdout)
