@@ -4,6 +4,7 @@ Which plane a request belongs to, bound around the view, each step of the respon
 ``settings.PLANE_PATHS`` says how a path finds its plane; whatever is not listed there is unbound.
 """
 
+import time
 from contextlib import nullcontext
 
 from django.conf import settings
@@ -42,6 +43,7 @@ class PlaneMiddleware:
 
     def __call__(self, request):
         """Begins and ends unbound, whatever this thread was left with and whatever the view leaves."""
+        request.began_at = time.monotonic()
         prefix, kind = next((each for each in settings.PLANE_PATHS if _is_under(request, each[0])), ("", "unbound"))
         with unit_of_work(f"request {request_id.get()}"):
             try:

@@ -6,6 +6,7 @@ account or a tenant that does not exist is counted as if it did. docs/adr/0013-f
 """
 
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import NamedTuple
@@ -27,6 +28,7 @@ REMEMBERED = timedelta(days=1)  # since an account's last try
 PER_ADDRESS = 100  # failures, after which it waits for the end of
 WINDOW = timedelta(minutes=15)
 ROWS = 10_000  # of each kind
+REFUSAL_SECONDS = 0.05  # since the request began: no hash hides whether a tenant was found in the registry or not
 AT_ONCE = 100  # that are removed
 AT_ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)  # and not now: a parallel try may have looked at the clock before
 
@@ -53,7 +55,11 @@ def count_log_in(request, username: str, unknown_tenant: str | None = None) -> "
         kinds, where = (Tries.Kind.UNKNOWN, Tries.Kind.UNKNOWN), (unknown_tenant,)
     by_address = _Count(kinds[0], _key("address", *where, address), is_of_account=False)
     by_account = _Count(kinds[1], _key("account", *where, username), is_of_account=True)
-    return Try([by_address, by_account], address)
+    try:
+        return Try([by_address, by_account], address)
+    except TooManyTriesError:
+        _take_as_long_as_any(request)
+        raise
 
 
 def count_old_password(request) -> "Try":
@@ -133,6 +139,11 @@ def _refuse(count: _Count, wait: timedelta, address: str) -> None:
     what = "account" if count.is_of_account else "address"
     logger.warning("A password from %s was not looked at: too many failures of %s %.12s", address, what, count.key)
     raise TooManyTriesError(max(1, ceil(wait.total_seconds())))
+
+
+def _take_as_long_as_any(request) -> None:
+    began_at = getattr(request, "began_at", time.monotonic())
+    time.sleep(max(0.0, began_at + REFUSAL_SECONDS - time.monotonic()))
 
 
 def _key(*parts: str) -> str:

@@ -1,8 +1,11 @@
 """Passwords that are tried again and again: at whichever door, under whichever name, from wherever."""
 
+import time
+
 import pytest
 from django.contrib.auth import get_user_model
 
+from tenants.accounts import tries
 from tenants.context import tenant_context
 from tests.installation import PASSWORD
 from tests.tenants.browsing import form
@@ -192,6 +195,16 @@ def test_a_header_does_not_make_another_address(acme, header):
     given = [attempt(API, username=str(n), **{header: FORGED[header].format(n)}).status_code for n in range(3)]
 
     assert given == [401, REFUSED, REFUSED]
+
+
+@pytest.mark.parametrize(("door", "tenant", "username"), DOORS.values(), ids=DOORS.keys())
+def test_a_refusal_takes_a_time_of_its_own_whatever_was_found_before(acme, monkeypatch, door, tenant, username):
+    monkeypatch.setattr(tries, "REFUSAL_SECONDS", 0.5)
+    lock(door, tenant, username)
+    began_at = time.monotonic()
+
+    assert attempt(door, tenant, username).status_code == REFUSED
+    assert time.monotonic() - began_at >= 0.5
 
 
 def test_a_refused_try_is_not_counted(acme):
