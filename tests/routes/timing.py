@@ -88,6 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--clock", choices=CLOCKS, default="wall", help="cpu: on a busy machine; it sees nothing of a database server"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the order within the rounds")
+    parser.add_argument("--skip", type=int, default=0, help="so many requests that an interrupted run has judged")
     options = parser.parse_args(arguments)
     django.setup()
     from tests.routes.measuring import all_requests, measure, open_installation
@@ -97,12 +98,12 @@ def main(arguments: list[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=environment.HOME)))
         world = stack.enter_context(open_installation(options.engine, home))
-        for request in requests:
+        for request in requests[options.skip :]:
             take = partial(measure, world, request, order=order, clock=CLOCKS[options.clock])
             line, fault = examine(take, options.rounds, error_rate(requests))
             print(line, flush=True)
             faults += [fault] if fault else []
-    print("\n".join([*faults, f"{len(requests)} requests, {len(faults)} faults"]))
+    print("\n".join([*faults, f"{len(requests) - options.skip} requests, {len(faults)} faults"]))
     return 1 if faults else 0
 
 
