@@ -56,7 +56,7 @@ guards: coverage ## and take each guard out of the source in turn; a test must g
 coverage: system-test .venv/.with-test ## every branch of the isolation core must be taken by a test
 	@rm -f .coverage .coverage.* .coverage-durations
 	@COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/python -m coverage run -m pytest -q -n auto -p tools.guards.contexts \
-		tests/tenants tests/invariants tests/config
+		tests/tenants tests/invariants tests/config tests/roles
 	@$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report
 
 bench: system-mysql .venv/.with-test ## what isolation costs, against plain Django (ROUNDS=40; wants a quiet machine)

@@ -4,6 +4,7 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import get_resolver
@@ -129,6 +130,14 @@ def test_what_the_table_does_not_say_is_refused_to_owners_too_and_reading_as_wel
         403,
         b'{"code":"permission_denied","detail":"Your role does not allow this."}',
     )
+
+
+@pytest.mark.parametrize("nobody", [None, AnonymousUser()], ids=["no user", "a visitor"])
+def test_who_is_nobody_may_do_nothing(nobody):
+    request = APIRequestFactory().get("/")
+    request.user = nobody
+
+    assert not RolePermission().has_permission(request, Forgotten())
 
 
 def permissions():
