@@ -11,7 +11,18 @@ IN_CHARGE = (OWNER, MANAGER)
 
 Table = dict[str, dict[str, tuple[str, ...]]]
 
+NOBODYS: Table = {  # in either plane: the machinery's own
+    "accounts.login": {},
+    "accounts.tries": {},
+    "admin.logentry": {},
+    "auth.group": {},
+    "auth.permission": {},
+    "contenttypes.contenttype": {},
+    "sessions.session": {},
+}
+
 MEMBERS: Table = {
+    **NOBODYS,
     # Accounts are disabled, not deleted: what somebody did goes on naming them.
     "accounts.user": {"view": (*IN_CHARGE, AUDITOR), "add": (OWNER,), "change": (OWNER,)},
     # Their own; an owner's view is of everybody's.
@@ -24,21 +35,14 @@ MEMBERS: Table = {
     "scans.scanrun": {"view": ALL},
     "scans.finding": {"view": ALL},
     "scans.occurrence": {"view": ALL},
-    # Nobody's: the machinery's own.
     "scans.scancounter": {},
     "scans.taskqueue": {},
-    "accounts.login": {},
-    "accounts.tries": {},
-    "admin.logentry": {},
-    "auth.group": {},
-    "auth.permission": {},
-    "contenttypes.contenttype": {},
-    "sessions.session": {},
 }
 
 OPERATOR = ("operator",)  # whoever has an account in control: the role that their row says is no matter there
 
 OPERATORS: Table = {
+    **NOBODYS,
     "tenants.tenant": {"view": OPERATOR},
     "tenants.databaseserver": {"view": OPERATOR},
     "tenants.lifecycleevent": {"view": OPERATOR},
@@ -47,13 +51,6 @@ OPERATORS: Table = {
     "tenants.tenantcredential": {},
     "tenants.tenantkey": {},
     "tenants.registryrevision": {},
-    "accounts.login": {},
-    "accounts.tries": {},
-    "admin.logentry": {},
-    "auth.group": {},
-    "auth.permission": {},
-    "contenttypes.contenttype": {},
-    "sessions.session": {},
 }
 
 RIGHTS = {"tenant": MEMBERS, "control": OPERATORS}

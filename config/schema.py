@@ -53,6 +53,7 @@ class Schema(AutoSchema):
             "409": (ErrorSerializer, "Not as things are: `code` says why.", self.method != "GET" and not is_log_in),
             "413": (ErrorSerializer, "The body is too large.", has_body),
             "415": (ErrorSerializer, "The body is no JSON.", has_body),
+            "429": (ErrorSerializer, "Too many tries: again after `Retry-After` seconds.", path == "/api/v1/token/"),
             "503": (ErrorSerializer, "Try again after `Retry-After` seconds.", True),
         }
         return {status: (serializer, words) for status, (serializer, words, occurs) in errors.items() if occurs}

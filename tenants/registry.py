@@ -64,9 +64,10 @@ class TenantRecord:
 
     @property
     def signing_number(self) -> int:
-        """Of the key that signs now. The first one always may, whatever this machine's clock says."""
+        """Of the key that signs now; the oldest always may: this machine's clock may be behind that of its maker."""
         now = time.time()
-        return max(number for number, key in self.sealed_keys.items() if key.signs_from <= now or number == 1)
+        started = [number for number, key in self.sealed_keys.items() if key.signs_from <= now]
+        return max(started, default=min(self.sealed_keys))
 
     def verifies(self, number: int) -> bool:
         return number in self.sealed_keys and time.time() < self.sealed_keys[number].expires_at

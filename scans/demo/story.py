@@ -11,11 +11,11 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from scans.demo.client import Client, Refused
+from scans.demo.processes import SIGN_OF_LIFE_SECONDS
 from scans.models import SEVERITIES, Scan
 from scans.weak_targets.manifest import Comparison, compare, flaws_at
 
 LONGEST_SCAN_SECONDS = 120
-SIGN_OF_LIFE_SECONDS = 1.0
 # Which customer tests which of the three targets.
 SCANS = {"acme": ("webshop", "vault"), "globex": ("intranet",)}
 

@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# Of all silences but one: the machine's worst moment, when all of its processors have other work, is not ours.
-LONG_SILENCE = 3.0
-LONGEST_SILENCE = 10.0
+LONGEST_SILENCE = 3.0
 
 
 def start(home, *argv):
@@ -31,13 +29,13 @@ def start(home, *argv):
 
 
 def read(process):
-    """Its lines, and the two longest times between two of them."""
-    lines, silences, last = [], [0.0, 0.0], time.monotonic()
+    """Its lines, and the longest time between two of them."""
+    lines, longest, last = [], 0.0, time.monotonic()
     for line in process.stdout:
-        silences, last = sorted([*silences, time.monotonic() - last])[-2:], time.monotonic()
+        longest, last = max(longest, time.monotonic() - last), time.monotonic()
         lines.append(line.rstrip("\n"))
     process.wait(30)
-    return lines, silences
+    return lines, longest
 
 
 def processes_that_mention(home):
@@ -56,11 +54,11 @@ def processes_that_mention(home):
 @pytest.mark.parametrize("engine", ["sqlite", "mysql"])
 def test_the_demonstration_shows_what_it_promises_and_leaves_nothing_running(tmp_path, engine):
     with start(tmp_path, "--engine", engine) as process:
-        lines, (long, longest) = read(process)
+        lines, longest = read(process)
 
     text = "\n".join(lines)
     assert process.returncode == 0, text
-    assert (long < LONG_SILENCE, longest < LONGEST_SILENCE) == (True, True), (long, longest, text)
+    assert longest < LONGEST_SILENCE, text
     verdicts = re.findall(r"planted (\d+): found (\d+), missed (\d+), false (\d+)", text)
     assert len(verdicts) == 3
     for planted, found, missed, false in verdicts:

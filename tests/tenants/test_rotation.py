@@ -3,14 +3,18 @@
 import os
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 
+import django_rq
+import jwt
 import pytest
 from django.core import signing
 from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from tenants import registry as registry_module
 from tenants import rotation
 from tenants.context import control_plane, current_record, tenant_context
 from tenants.exceptions import ForgedJobError, InvalidTokenError, InvalidTransitionError, TenantNotFoundError
@@ -38,8 +42,6 @@ def tokens_of(user):
 
 
 def key_number(token):
-    import jwt
-
     return int(jwt.get_unverified_header(token)["kid"].partition(".")[2])
 
 
@@ -65,6 +67,17 @@ def test_the_new_key_signs_once_every_process_can_know_it(alice):
     assert timedelta(seconds=12) <= rotation.KNOWN_EVERYWHERE
 
 
+@pytest.mark.parametrize("emergency", [False, True])
+def test_a_machine_whose_clock_is_behind_signs_with_the_oldest_key_that_there_is(acme, monkeypatch, emergency):
+    rotate_tenant_keys(slug="acme", emergency=emergency)
+    with tenant_context("acme"):
+        record = current_record()
+    clock = registry_module.time.time
+    monkeypatch.setattr(registry_module.time, "time", lambda: clock() - 3600)
+
+    assert record.signing_number == (2 if emergency else 1)
+
+
 def test_what_the_former_key_signed_goes_on_working(at_once, alice):
     before, browser = tokens_of(alice), Client()
     log_in(browser, "/t/acme/")
@@ -85,9 +98,7 @@ def test_what_the_former_key_signed_ends_with_its_grace(at_once, alice, monkeypa
     rotate_tenant_keys(slug="acme")
     with control_plane():
         TenantKey.objects.filter(tenant__slug="acme", number=1).update(expires_at=timezone.now())
-    from tenants.registry import registry
-
-    registry.clear()
+    registry_module.registry.clear()
 
     assert (me(before["access"]), refresh(before).status_code, is_in(browser, "/t/acme/")) == (401, 401, False)
     with tenant_context("acme"), pytest.raises(signing.BadSignature):
@@ -122,8 +133,6 @@ def test_in_an_emergency_nothing_that_was_signed_before_counts(acme, globex, ali
 
 def test_a_job_is_run_in_the_grace_of_its_key_and_not_after_an_emergency(at_once, alice, settings):
     settings.BULKHEAD_JOB_FUNCTIONS = {"tests.tenants.states.set_state"}
-    import django_rq
-
     with tenant_context("acme"):
         connection = django_rq.get_connection("default")
         job = TenantJob.create("tests.tenants.states.set_state", ["acme", "active"], connection=connection, id="x" * 8)
@@ -141,15 +150,11 @@ def test_a_database_of_another_generation_accepts_nothing_of_the_former(alice):
     with tenant_context("acme"):
         record = current_record()
         purposes = [record.derived_key(1, purpose) for purpose in ("token", "job", "django")]
-    from dataclasses import replace
-
     restored = replace(record, snapshot=replace(record.snapshot, generation=2))
     again = [restored.derived_key(1, purpose) for purpose in ("token", "job", "django")]
 
     assert len({*purposes, *again}) == 6
-    from tenants.registry import registry
-
-    registry._records[record.snapshot.id] = restored
+    registry_module.registry._records[record.snapshot.id] = restored
     with pytest.raises(InvalidTokenError):
         verify(before["access"])
 
