@@ -12,7 +12,7 @@ class ErrorSerializer(serializers.Serializer):
 
 class InvalidSerializer(ErrorSerializer):
     errors = serializers.DictField(  # type: ignore[assignment]  # a serializer's own errors are not asked for here
-        help_text="by field: what is wrong with it, as message and code"
+        required=False, help_text="by field: what is wrong with it, as message and code. Not of what could not be read"
     )
 
 
@@ -50,6 +50,7 @@ class Schema(AutoSchema):
                 True,
             ),
             "404": (ErrorSerializer, "There is none, or it is not yours.", "{" in path),
+            "406": (ErrorSerializer, "`Accept` asks for what there is not.", True),
             "409": (ErrorSerializer, "Not as things are: `code` says why.", self.method != "GET" and not is_log_in),
             "413": (ErrorSerializer, "The body is too large.", has_body),
             "415": (ErrorSerializer, "The body is no JSON.", has_body),

@@ -31,7 +31,7 @@ REACH = tomllib.loads((ROOT / "tests" / "interleaving" / "reach.toml").read_text
 FOUND = re.compile(r"^FAILED after (\d+) operations: (\w+)$", re.MULTILINE)
 ENGINES = ("sqlite", "mysql")
 WITHIN, BEFORE = 20_000, 5_000
-REQUESTS = 10_000
+REQUESTS = FUZZED = 10_000
 SECONDS = 600
 DENSE = ("--foreign", 4, "--no-shrinking")  # what must be refused is tried more often
 
@@ -62,6 +62,13 @@ def prove_times(engine: str) -> bool:
     say(f"{engine}: whether time tells another tenant's id from one that nobody has")
     command = [sys.executable, "-m", "tests.routes.timing", "--engine", engine]
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0  # noqa: S603  our own
+
+
+def prove_fuzz(engine: str) -> bool:
+    say(f"{engine}: {FUZZED} requests for every operation of the API, as two members at once")
+    command = [sys.executable, "-m", "pytest", "-q", "tests/fuzz", "-k", f"{engine} and no_operation"]
+    environment = os.environ | {"FUZZ_EXAMPLES": str(FUZZED)}
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0  # noqa: S603  our own
 
 
 def prove_naive() -> bool:
@@ -148,7 +155,7 @@ def main(arguments: list[str]) -> bool:
         return prove_guards(options.guards, options.seed)
     operations = int(os.environ.get("OPERATIONS") or 1_000_000)
     are_good = [prove_engine(engine, operations, options.seed) for engine in ENGINES]
-    are_good += [prove(engine) for prove in (prove_leftovers, prove_times) for engine in ENGINES]
+    are_good += [prove(engine) for prove in (prove_leftovers, prove_fuzz, prove_times) for engine in ENGINES]
     return all([*are_good, prove_naive(), prove_guards([], options.seed)])
 
 
