@@ -128,6 +128,9 @@ class Fuzz:
         self._take(asked, member, member.send(asked.prepared))
 
     def _take(self, asked: Asked, member: Member, answer) -> None:
+        if answer is None:
+            self._found("A request was not answered", str(asked))
+            return
         self.statuses[answer.status_code] += 1
         for fault in faults_of(asked, member, self._other(member), answer):
             what = asked.case.operation.label if asked.case else "A request of no operation"

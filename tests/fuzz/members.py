@@ -36,9 +36,13 @@ class Member:
             mine.update(role="owner", is_active=True, username=user.username, password=user.password)
         self.token = self.world.new_tokens(self.persona)["access"]
 
-    def send(self, prepared: dict[str, Any]) -> requests.Response:
-        headers = {**prepared["headers"], "Authorization": f"Bearer {self.token}"}
-        return self.http.request(**prepared | {"headers": headers}, timeout=TIMEOUT, allow_redirects=False)
+    def send(self, prepared: dict[str, Any]) -> requests.Response | None:
+        """On a connection of its own: the server may close one that is kept just when it is used again."""
+        headers = {**prepared["headers"], "Authorization": f"Bearer {self.token}", "Connection": "close"}
+        try:
+            return self.http.request(**prepared | {"headers": headers}, timeout=TIMEOUT, allow_redirects=False)
+        except requests.RequestException:
+            return None
 
     def learn(self, path: str, answer: requests.Response) -> None:
         """``/api/v1/targets/`` and ``/api/v1/targets/{id}/`` show ids of targets."""
