@@ -15,6 +15,7 @@ from tenants.exceptions import (
     InvalidSlugError,
     InvalidTokenError,
     NoTenantError,
+    SecondFactorRequiredError,
     SecretError,
     TenantNotFoundError,
     TenantSuspendedError,
@@ -38,6 +39,10 @@ ANSWERS: dict[type[Exception], tuple[int, Body]] = {
     TenantNotFoundError: (401, UNAUTHORISED),
     InvalidSlugError: (401, UNAUTHORISED),
     TenantSuspendedError: (403, {"code": "tenant_suspended", "detail": "This account's organisation is suspended."}),
+    SecondFactorRequiredError: (
+        403,
+        {"code": "second_factor_required", "detail": "Your organisation requires a second factor: enrol one first."},
+    ),
     PermissionDenied: (403, {"code": "permission_denied", "detail": "Your role does not allow this."}),
     drf.PermissionDenied: (403, {"code": "permission_denied", "detail": "Your role does not allow this."}),
     drf.NotAuthenticated: (401, UNAUTHORISED),

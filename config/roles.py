@@ -13,6 +13,8 @@ Table = dict[str, dict[str, tuple[str, ...]]]
 
 NOBODYS: Table = {  # in either plane: the machinery's own
     "accounts.login": {},
+    "accounts.recoverycode": {},
+    "accounts.secondfactor": {},
     "accounts.tries": {},
     "admin.logentry": {},
     "auth.group": {},
@@ -25,6 +27,7 @@ MEMBERS: Table = {
     **NOBODYS,
     # Accounts are disabled, not deleted: what somebody did goes on naming them.
     "accounts.user": {"view": (*IN_CHARGE, AUDITOR), "add": (OWNER,), "change": (OWNER,)},
+    "accounts.signinpolicy": {"change": (OWNER,)},
     # Their own; an owner's view is of everybody's.
     "accounts.apikey": {"view": ALL, "add": ALL, "delete": ALL},
     "scans.target": {"view": ALL, "add": AT_WORK, "change": AT_WORK},
@@ -48,6 +51,7 @@ OPERATORS: Table = {
     "tenants.lifecycleevent": {"view": OPERATOR},
     "accounts.user": {"view": OPERATOR, "add": OPERATOR, "change": OPERATOR},
     "accounts.apikey": {},
+    "accounts.signinpolicy": {"change": OPERATOR},
     "tenants.tenantcredential": {},
     "tenants.tenantkey": {},
     "tenants.registryrevision": {},

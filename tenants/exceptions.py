@@ -83,6 +83,12 @@ class TooManyTriesError(TenantError):
         self.retry_after = retry_after
 
 
+class SecondFactorRequiredError(TenantError):
+    """Everybody in this plane has to have a second factor, and who logged in has none yet."""
+
+    code = "second_factor_required"
+
+
 class TooBusyError(TenantError):
     """More of something costly is asked for at once than this process does."""
 

@@ -1,18 +1,23 @@
 """Who has an account, on both sites; and a tenant's workspace, which other apps register their models with."""
 
-from functools import partial
+from functools import partial, update_wrapper
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
 from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
+from django.contrib.auth import authenticate
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.views import PasswordChangeView
 from django.db import transaction
+from django.http import HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import get_script_prefix, reverse
+from django.urls import get_script_prefix, path, reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
+from tenants.accounts import second_factor
 from tenants.accounts.models import User
+from tenants.accounts.second_factor_page import second_factor_page
 from tenants.accounts.tries import count_old_password
 from tenants.context import current_tenant
 from tenants.exceptions import TenantSuspendedError, TooManyTriesError
@@ -38,6 +43,27 @@ class OwnPasswordView(PasswordChangeView):
         return super().get_form_kwargs() | {"tried": partial(count_old_password, self.request)}
 
 
+class LoginForm(AdminAuthenticationForm):
+    """Asks everybody for a code: that it was missing is told to nobody."""
+
+    otp = forms.CharField(
+        label="Code, if you have a second factor",
+        required=False,
+        max_length=32,
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code"}),
+    )
+
+    def clean(self):
+        """Django's, with the code."""
+        given = {name: self.cleaned_data.get(name) for name in ("username", "password", "otp")}
+        if given["username"] is not None and given["password"]:
+            self.user_cache = authenticate(self.request, **given)
+            if self.user_cache is None:
+                raise self.get_invalid_login_error()
+            self.confirm_login_allowed(self.user_cache)
+        return self.cleaned_data
+
+
 class PlaneSite(admin.AdminSite):
     """
     An admin site that serves one plane, and nobody where another or none is bound.
@@ -49,6 +75,7 @@ class PlaneSite(admin.AdminSite):
     site_url = None  # the site is all there is below its mount
     enable_nav_sidebar = False
     logout_template = "tenants/logged_out.html"
+    login_form = LoginForm
 
     def has_permission(self, request):
         # The user is asked for in any case: the answer says so (Vary), for a tenant that does not exist too.
@@ -72,6 +99,30 @@ class PlaneSite(admin.AdminSite):
     def _log_in(self, request, extra_context):
         return super().login(request, extra_context)
 
+    def get_urls(self):
+        page = self.admin_view(self.second_factor)
+        return [path("second-factor/", page, name="second_factor"), *super().get_urls()]
+
+    def admin_view(self, view, cacheable=False):
+        """Who has to enrol a second factor first may do that, and leave."""
+        inner = super().admin_view(view, cacheable)
+
+        def page(request, *args, **kwargs):
+            is_open = view in (self.second_factor, self.logout) or not self.has_permission(request)
+            if is_open or not second_factor.must_enrol(request.user):
+                return inner(request, *args, **kwargs)
+            return HttpResponseRedirect(reverse("admin:second_factor", current_app=self.name))
+
+        return update_wrapper(page, inner)
+
+    @transaction.non_atomic_requests
+    def second_factor(self, request):
+        request.current_app = self.name
+        try:
+            return second_factor_page(request, self.each_context(request))
+        except TooManyTriesError as error:
+            return self._too_many_tries(request, error)
+
     @transaction.non_atomic_requests
     def password_change(self, request, extra_context=None):
         """Django's, with a form of ours, which cannot be given to it."""
@@ -91,7 +142,7 @@ class PlaneSite(admin.AdminSite):
         return TemplateResponse(request, "tenants/too_many_tries.html", context, status=429, headers=headers)
 
 
-class WorkspaceLoginForm(AdminAuthenticationForm):
+class WorkspaceLoginForm(LoginForm):
     def confirm_login_allowed(self, user):
         super().confirm_login_allowed(user)
         if current_tenant().state == "suspended":
@@ -131,6 +182,15 @@ class AccountAdmin(UserAdmin):
     ]
     add_fieldsets = [(None, {"fields": ["username", "email", "role", "usable_password", "password1", "password2"]})]
     readonly_fields = ["last_login"]
+    actions = ["remove_second_factor"]
+
+    @admin.action(permissions=["change"], description="Remove the second factor of the selected accounts")
+    def remove_second_factor(self, request, queryset):
+        """Of others, who have lost it: one's own goes with password and code."""
+        for account in queryset.exclude(pk=request.user.pk):
+            if second_factor.remove(account):
+                self.log_change(request, account, "The second factor was removed.")
+                messages.info(request, f"{account} has no second factor any more.")
 
     def get_fieldsets(self, request, obj=None):
         """Who may only look sees no password, not even that there is one."""

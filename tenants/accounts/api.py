@@ -8,9 +8,15 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from tenants.accounts import second_factor
 from tenants.accounts.logins import log_out, renew
 from tenants.context import current_tenant, login_context, tenant_context
-from tenants.exceptions import InvalidTokenError, TenantNotFoundError, TenantSuspendedError
+from tenants.exceptions import (
+    InvalidTokenError,
+    SecondFactorRequiredError,
+    TenantNotFoundError,
+    TenantSuspendedError,
+)
 from tenants.tokens import TenantRefreshToken, tenant_of, verify
 
 
@@ -18,6 +24,14 @@ class CredentialsSerializer(serializers.Serializer):
     tenant = serializers.CharField(max_length=64, trim_whitespace=False, help_text="slug")
     username = serializers.CharField(max_length=64, trim_whitespace=False)
     password = serializers.CharField(max_length=256, trim_whitespace=False, write_only=True)
+    otp = serializers.CharField(
+        max_length=32,
+        required=False,
+        allow_blank=True,
+        write_only=True,
+        help_text="Of a member with a second factor: a code of their app, or a recovery code. "
+        "Without it their log-in fails as with a wrong password.",
+    )
 
 
 class TokenPairSerializer(serializers.Serializer):
@@ -50,22 +64,24 @@ class TokenView(APIView):
     @extend_schema(request=CredentialsSerializer, responses=TokenPairSerializer)
     def post(self, request):
         credentials = _valid(CredentialsSerializer, request)
-        tenant, username, password = (credentials[name] for name in ("tenant", "username", "password"))
+        tenant = credentials.pop("tenant")
         try:
             with login_context(tenant) as snapshot:
-                return Response(_log_in(request, snapshot, username, password))
+                return Response(_log_in(request, snapshot, credentials))
         except TenantNotFoundError:
             request.asked_tenant = tenant
-            authenticate(request, username=username, password=password)  # counted, and as long as a wrong one takes
+            authenticate(request, **credentials)  # counted, and as long as a wrong one takes
             raise InvalidTokenError("There is no such tenant.") from None
 
 
-def _log_in(request, snapshot, username: str, password: str) -> dict[str, str]:
-    user = authenticate(request, username=username, password=password)
+def _log_in(request, snapshot, credentials: dict) -> dict[str, str]:
+    user = authenticate(request, **credentials)
     if user is None:
         raise InvalidTokenError("The log-in failed.")
     if snapshot.state == "suspended":
         raise TenantSuspendedError("A member of a suspended tenant logged in.")
+    if second_factor.must_enrol(user):
+        raise SecondFactorRequiredError("A member without a second factor logged in where everybody has to have one.")
     update_last_login(type(user), user)
     return _pair(TenantRefreshToken.for_user(user))
 

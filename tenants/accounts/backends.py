@@ -3,6 +3,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.hashers import make_password
 
 from tenants.accounts.roles import is_allowed, is_allowed_anything
+from tenants.accounts.second_factor import GivenCode
 from tenants.accounts.tries import count_log_in
 from tenants.context import control_plane
 from tenants.planes import current, require_bound
@@ -16,18 +17,22 @@ class PlaneBackend(ModelBackend):
     ``authenticate`` raises ``TooManyTriesError``, and ``RuntimeError`` inside a transaction.
     """
 
-    def authenticate(self, request, username=None, password=None, **kwargs):
+    def authenticate(self, request, username=None, password=None, otp=None, **kwargs):
+        """``otp``: a code of the second factor, from whoever has one. Without it, or with a wrong one, it fails."""
         if username is None or password is None:
             return None
         if current() is None:  # a tenant that does not exist: it takes as long, and fails
             with control_plane():
                 count_log_in(request, username, unknown_tenant=getattr(request, "asked_tenant", ""))
+                GivenCode("", otp or "")
             make_password(password)
             return None
         tried = count_log_in(request, username)
+        code = GivenCode(username, otp or "")
         user = super().authenticate(request, username=username, password=password, **kwargs)
-        if user is not None:
-            tried.succeeded()
+        if user is None or not code.opens():
+            return None
+        tried.succeeded()
         return user
 
     async def aauthenticate(self, request, username=None, password=None, **kwargs):

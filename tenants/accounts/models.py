@@ -112,6 +112,7 @@ class Tries(TenantModel):
         ACCOUNT = "account"
         ADDRESS = "address"
         OLD_PASSWORD = "old_password"  # noqa: S105
+        OWN_CODE = "own_code"
         UNKNOWN = "unknown"  # of either, at tenants that are not there; in the control database
 
     kind = models.CharField(max_length=12, choices=Kind, db_index=True)
@@ -156,6 +157,42 @@ class ApiKey(TenantModel):
     def role(self) -> str:
         """What it may do at most: its member's role, whatever that is now, or reading alone."""
         return self.user.role if self.scope == self.Scope.FULL else User.Role.READER
+
+
+class SecondFactor(TenantModel):
+    """What a member's authenticator app computes its codes from: tenants.accounts.second_factor."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="second_factor")
+    sealed_secret = models.TextField(editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    confirmed_at = models.DateTimeField(null=True, blank=True, help_text="It is asked for from then on.")
+    last_step = models.BigIntegerField(default=0, help_text="Of time, of the newest code that was used: none twice.")
+
+    def __str__(self):
+        return f"{self.user_id}"
+
+
+class RecoveryCode(TenantModel):
+    """Opens once, in place of a code of the app. The code itself is shown once and kept nowhere."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="recovery_codes")
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self):
+        return f"{self.user_id} {self.digest:.6}"
+
+
+class SignInPolicy(TenantModel):
+    """How the plane's people log in: one row, or none as long as nothing was decided."""
+
+    NAME = "sign-in"
+
+    name = IdentifierField(max_length=16, unique=True, default=NAME, editable=False)
+    requires_second_factor = models.BooleanField(default=False)
+
+    def __str__(self):
+        return self.name
 
 
 ENDING_LOG_INS = {"password": Login.Ending.NEW_CREDENTIALS, "is_active": Login.Ending.DISABLED}

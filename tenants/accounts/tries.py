@@ -64,8 +64,22 @@ def count_log_in(request, username: str, unknown_tenant: str | None = None) -> "
 
 def count_old_password(request) -> "Try":
     """For whoever is logged in and says their password again: nobody else's failures keep them from it."""
+    return Try([_old_password(request)], address_of(request))
+
+
+def count_own_code(request, and_password: bool = False) -> "Try":
+    """
+    For whoever is logged in and says a code. It has a count of its own: who knows the password alone would otherwise
+    say it elsewhere to have the failures forgotten.
+    """
+    key = _key("own code", request.user.get_username())
+    code = _Count(Tries.Kind.OWN_CODE, key, is_of_account=True)
+    return Try([_old_password(request), code] if and_password else [code], address_of(request))
+
+
+def _old_password(request) -> _Count:
     key = _key("old password", request.user.get_username())
-    return Try([_Count(Tries.Kind.OLD_PASSWORD, key, is_of_account=True)], address_of(request))
+    return _Count(Tries.Kind.OLD_PASSWORD, key, is_of_account=True)
 
 
 class Try:

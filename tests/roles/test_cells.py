@@ -137,8 +137,8 @@ def test_the_workspace_does_for_a_role_what_its_cells_say_and_refuses_the_rest(w
 def refusals(role: str, way: Way) -> set[int]:
     """403, unless the page is theirs and only what was sent to it is not: that is ignored."""
     is_theirs = {
-        WORKSPACE[way.resource]: "view" in MEMBERS.get((role, way.resource), ()),
-        f"{WORKSPACE['scans.target']}{way.path.split('/')[-3]}/change/": "change"
+        WORKSPACE.get(way.resource): "view" in MEMBERS.get((role, way.resource), ()),
+        f"{WORKSPACE['scans.target']}{way.path.split('/')[-3:][0]}/change/": "change"
         in MEMBERS.get((role, "scans.target"), ()),
     }
     return {200, 302} if is_theirs.get(way.path) else {403}
@@ -148,8 +148,9 @@ def test_every_cell_is_asked_that_a_page_or_a_route_stands_for():
     resources = {resource for (_, resource), actions in MEMBERS.items() if actions}
 
     shown_with_others = {"scans.scanrun", "scans.occurrence"}  # with their scan and finding
-    assert resources - {way.resource for way in api_ways()} == {"accounts.user"} | shown_with_others
-    assert resources - set(WORKSPACE) == {"accounts.apikey"} | shown_with_others
+    of_the_workspace = {"accounts.user", "accounts.signinpolicy"}
+    assert resources - {way.resource for way in api_ways()} == of_the_workspace | shown_with_others
+    assert resources - {way.resource for way in workspace_ways()} == {"accounts.apikey"} | shown_with_others
     for role in ROLES:
         for shown, with_ in {"scans.scanrun": "scans.scan", "scans.occurrence": "scans.finding"}.items():
             assert MEMBERS[role, shown] == MEMBERS[role, with_] & {"view"}

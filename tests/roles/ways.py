@@ -94,6 +94,7 @@ def workspace_ways() -> Iterator[Way]:
         yield Way(resource, "delete", "POST", rows, selected | {"action": "delete_selected", "post": "yes"})
         yield Way(resource, "revoke", "POST", rows, selected | {"action": "revoke"})
     yield Way("scans.scan", "view", "GET", "scans/scan/{scan}/report.html")
+    yield Way("accounts.signinpolicy", "change", "POST", "second-factor/", {"step": "policy"})
     yield Way("accounts.user", "change", "GET", "accounts/user/{user}/password/")
     yield Way("accounts.user", "change", "POST", "accounts/user/{user}/password/", PASSWORDS)
     yield Way("scans.authorization", "add", "POST", "scans/target/{target}/change/", TARGET_AS_IT_IS | AN_INLINE)

@@ -28,7 +28,7 @@ from scans.models import (
     Target,
     TaskQueue,
 )
-from tenants.accounts.models import ApiKey, Tries
+from tenants.accounts.models import ApiKey, RecoveryCode, SecondFactor, SignInPolicy, Tries
 from tenants.context import control_plane, tenant_context
 from tenants.models import DatabaseServer, LifecycleEvent, Tenant
 from tenants.tokens import TenantRefreshToken
@@ -85,6 +85,9 @@ class World:
         Tries.objects.create(
             kind="account", allowed_at=timezone.now(), expires_at=timezone.now(), **texts(Tries, canary)
         )
+        SecondFactor.objects.create(user=user, **texts(SecondFactor, canary))  # not confirmed: it asks nothing
+        RecoveryCode.objects.create(user=user, **texts(RecoveryCode, canary))
+        SignInPolicy.objects.create(**texts(SignInPolicy, canary))
         target = Target.objects.create(ports=[80, 443], created_by=user, **texts(Target, canary))
         authorization = Authorization.objects.create(
             target=target,

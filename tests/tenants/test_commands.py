@@ -37,6 +37,7 @@ REFUSALS = {
         (["acme", "b b", "--password-stdin"], "valid username"),
         (["acme", "bob", "--password-stdin"], "too short"),
     ],
+    "remove_second_factor": [(["nobody"], "no account 'nobody'"), (["oscar"], "oscar has no second factor")],
     "check_isolation": [(["--textfile", "/no/such/directory/bulkhead.prom"], "no directory")],
     "add_database_server": [
         (["Bad Name", "--host", "127.0.0.1", "--user", "x", "--password-stdin"], "is no slug"),
