@@ -26,6 +26,19 @@ from tenants.exceptions import (
 
 logger = logging.getLogger(__name__)
 
+
+class MethodUnknown(Exception):
+    """Nothing here has this method."""
+
+
+class HttpsRequired(Exception):
+    """A program asked without TLS where TLS is used."""
+
+
+class CSRFFailure(Exception):
+    """A form came without its token, or from another site."""
+
+
 Body = dict[str, str]
 UNAUTHORISED = {"code": "not_authenticated", "detail": "The credentials are not valid."}
 NOT_FOUND = {"code": "not_found", "detail": "Not found."}
@@ -51,6 +64,12 @@ ANSWERS: dict[type[Exception], tuple[int, Body]] = {
     Http404: (404, NOT_FOUND),
     NoTenantError: (404, NOT_FOUND),
     IntegrityError: (409, {"code": "conflict", "detail": "It clashes with what somebody else has just written."}),
+    CSRFFailure: (
+        403,
+        {"code": "csrf_failed", "detail": "This form is not from here, or it is too old. Load it again."},
+    ),
+    MethodUnknown: (405, {"code": "method_not_allowed", "detail": "Nothing here has this method."}),
+    HttpsRequired: (400, {"code": "https_required", "detail": "Ask by https. What was sent has gone in clear."}),
     RequestDataTooBig: (413, {"code": "too_large", "detail": "The body is too large."}),
     DataError: (400, BAD_REQUEST),
     SuspiciousOperation: (400, BAD_REQUEST),
@@ -65,19 +84,6 @@ ANSWERS: dict[type[Exception], tuple[int, Body]] = {
 FAULTS = (NoTenantError, DataError)
 
 
-class NoStoreMiddleware:
-    """Nothing that the API says is kept by a cache, errors included."""
-
-    def __init__(self, get_response):
-        self.get_response = get_response
-
-    def __call__(self, request):
-        response = self.get_response(request)
-        if request.path.startswith("/api/v1/"):
-            response["Cache-Control"] = "no-store"
-        return response
-
-
 def error_response(request, error: BaseException | None) -> HttpResponse:
     """For errors that no view of the API answered: JSON under ``/api/``, a sentence elsewhere."""
     status, body = _answer(error)
@@ -87,7 +93,6 @@ def error_response(request, error: BaseException | None) -> HttpResponse:
         response: HttpResponse = JsonResponse(body, status=status, json_dumps_params=compact)
     else:
         response = HttpResponse(body["detail"], status=status, content_type="text/plain; charset=utf-8")
-        response["Cache-Control"] = "no-store"
     return _with_headers(response, status, error)
 
 
@@ -114,6 +119,10 @@ def bad_request(request, exception=None) -> HttpResponse:
 @csrf_exempt  # also the view of every path that nobody has: a POST there is told so, and nothing of CSRF
 def not_found(request, exception=None) -> HttpResponse:
     return error_response(request, Http404())
+
+
+def csrf_failure(request, reason="") -> HttpResponse:
+    return error_response(request, CSRFFailure())
 
 
 def server_error(request) -> HttpResponse:

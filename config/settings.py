@@ -72,10 +72,11 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 MIDDLEWARE = [
     "tenants.request_ids.RequestIDMiddleware",
-    "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.headers.HeadersMiddleware",  # outside whatever answers by itself
+    "config.refusals.RefusalsMiddleware",
+    "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "config.api.NoStoreMiddleware",
     "config.hosts.OperatorHostMiddleware",
     "tenants.middleware.PlaneMiddleware",  # outside sessions: they live in the plane's database
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -121,6 +122,7 @@ CACHES = {
 
 STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True  # served from the packages: nothing to collect
+WHITENOISE_ALLOW_ALL_ORIGINS = False  # no other site's page has to read them
 STORAGES = {
     "default": {"BACKEND": "tenants.storage.PlaneStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
@@ -141,8 +143,12 @@ BULKHEAD_SESSION_LIFETIME = timedelta(hours=12)  # however much it is used
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = _env.is_https
 SECURE_HSTS_SECONDS = 31_536_000 if _env.is_https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _env.is_https
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]  # asked by load balancers, inside
+if _env.is_https and _env.trusted_proxies:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"
+CSRF_COOKIE_HTTPONLY = True  # the forms carry the token: no script needs the cookie
+CSRF_FAILURE_VIEW = "config.api.csrf_failure"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 
 REST_FRAMEWORK = {
@@ -194,7 +200,13 @@ BULKHEAD_JOB_FUNCTIONS = {"scans.jobs.run_scan"}  # nothing else is ever execute
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} [{request_id} {tenant}] {message}", "style": "{"}},
+    "formatters": {
+        "line": {
+            "()": "config.logs.LineFormatter",
+            "format": "{asctime} {levelname} {name} [{request_id} {tenant}] {message}",
+            "style": "{",
+        }
+    },
     "filters": {"request_id": {"()": "tenants.request_ids.RequestIDFilter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
     "root": {"handlers": ["stderr"], "level": "INFO"},

@@ -1,8 +1,9 @@
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView
 
 from config import api, health
+from config.api_docs import DocsView
 from tenants.accounts.api import LogoutView, MeView, RefreshView, TokenView
 from tenants.accounts.api_key_views import ApiKeyDetail, ApiKeyList
 from tenants.admin import operator_site
@@ -11,7 +12,7 @@ urlpatterns = [
     path("healthz", health.alive),
     path("readyz", health.ready),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/docs/", DocsView.as_view(url_name="schema"), name="docs"),
     path("api/v1/token/", TokenView.as_view(), name="token"),
     path("api/v1/token/refresh/", RefreshView.as_view(), name="token-refresh"),
     path("api/v1/token/logout/", LogoutView.as_view(), name="token-logout"),

@@ -5,7 +5,7 @@ from functools import partial, update_wrapper
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
-from django.contrib.auth import authenticate
+from django.contrib.auth import SESSION_KEY, authenticate
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.views import PasswordChangeView
 from django.db import transaction
@@ -18,6 +18,7 @@ from django.views.decorators.cache import never_cache
 from tenants.accounts import second_factor
 from tenants.accounts.models import User
 from tenants.accounts.second_factor_page import second_factor_page
+from tenants.accounts.sessions import begin_anew
 from tenants.accounts.tries import count_old_password
 from tenants.context import current_tenant
 from tenants.exceptions import TenantSuspendedError, TooManyTriesError
@@ -91,10 +92,14 @@ class PlaneSite(admin.AdminSite):
     @transaction.non_atomic_requests
     @method_decorator(never_cache)
     def login(self, request, extra_context=None):
+        was_logged_in = request.method == "POST" and SESSION_KEY in request.session
         try:
-            return self._log_in(request, extra_context)
+            response = self._log_in(request, extra_context)
         except TooManyTriesError as error:
             return self._too_many_tries(request, error)
+        if was_logged_in and response.status_code == 302:
+            begin_anew(request.session)  # Django keeps the session of whoever logs in again
+        return response
 
     def _log_in(self, request, extra_context):
         return super().login(request, extra_context)

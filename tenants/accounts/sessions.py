@@ -14,6 +14,12 @@ from tenants.planes import current
 WRITTEN_EVERY_SECONDS = 60
 
 
+def begin_anew(session) -> None:
+    """As at the first log-in: under another key, the former being nothing any more, and for twelve hours."""
+    session.pop("began_at", None)
+    session.cycle_key()
+
+
 class SessionLimitsMiddleware:
     def __init__(self, get_response):
         self.get_response = get_response

@@ -24,7 +24,7 @@ INSTALLED_APPS = ["tests.interleaving.naive_apps.TenantsWithoutGuards", *INSTALL
 MIDDLEWARE = [
     "tests.interleaving.naive.Middleware" if name == "tenants.middleware.PlaneMiddleware" else name
     for name in MIDDLEWARE
-    if name != "config.api.NoStoreMiddleware"
+    if name not in ("config.headers.HeadersMiddleware", "config.refusals.RefusalsMiddleware")
 ]
 REST_FRAMEWORK = REST_FRAMEWORK | {"DEFAULT_AUTHENTICATION_CLASSES": ["tests.interleaving.naive.Authentication"]}
 ROOT_URLCONF = "tests.interleaving.urls"

@@ -15,7 +15,7 @@ from tests.routes.walking import API, WORKSPACE, Route
 from tests.routes.world import MISSING, MISSING_SERVER, World
 
 # POST last: some of them end the session that asked.
-METHODS = ["GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "PUT", "PATCH", "DELETE", "POST"]
+METHODS = ["GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "POST"]
 # What the segment before a parameter says that the parameter is an id of.
 KINDS = {
     "targets": "target",

@@ -287,9 +287,9 @@ def test_a_report_is_a_page_that_runs_nothing_and_is_kept_nowhere(tom_api, findi
 
     assert response.status_code == 200
     assert response["Content-Type"] == "text/html; charset=utf-8"
-    assert response["Content-Security-Policy"].startswith(
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    )
+    policy = response["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert policy.endswith("base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox")
     assert response["Cache-Control"] == "no-store"
     assert finding.title in response.content.decode()
 

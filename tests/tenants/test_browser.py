@@ -7,8 +7,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tenants.context import tenant_context
 from tenants.embedded.service import which
 from tests.installation import PASSWORD
+from tests.scans.rows import authorize, make_finding, make_run, make_scan, make_target
 from tests.serving import WebServer
 
 FLAGS = (
@@ -54,7 +56,21 @@ class Browser:
         return names[0].text if names else None
 
     def complaints(self):
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        """Of the browser since it was last asked: what it refused to load or run is among them."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+    def pages(self, site):
+        """The site's own pages that its first page and its lists lead to."""
+        found, todo = [], [site]
+        while todo and len(found) < 60:
+            path = todo.pop(0)
+            found.append(path)
+            self.driver.get(self.url + path)
+            for link in self.driver.find_elements(By.CSS_SELECTOR, "#content a, #user-tools a"):
+                to = (link.get_attribute("href") or "").removeprefix(self.url).partition("?")[0].partition("#")[0]
+                if to.startswith(site) and to not in (*found, *todo):
+                    todo.append(to)
+        return found
 
 
 @pytest.fixture
@@ -82,3 +98,97 @@ def test_workspaces_and_console_stand_side_by_side_in_one_browser(browser):
 
     assert [browser.user(site) for site in SITES] == [None, "MALLORY", "OSCAR"]
     assert browser.complaints() == []
+
+
+@pytest.fixture
+def scanned(acme, alice):
+    with tenant_context(acme):
+        target = make_target(alice)
+        authorize(target, alice)
+        scan = make_scan(target, alice, state="succeeded")
+        make_finding(make_run(scan), "Server: nginx")
+    return scan
+
+
+def test_no_page_of_a_site_asks_for_what_its_policy_forbids(browser, scanned):
+    seen = {}
+    for site, (username, _) in SITES.items():
+        browser.open(f"{site}login/")
+        browser.log_in(site, username)
+        seen[site] = browser.pages(site)
+    kinds = ("/report.html", "/change/", "/history/", "/add/", "/password_change/", "/scans/finding/")
+
+    assert browser.complaints() == []
+    assert [kind for kind in kinds if not any(page.endswith(kind) for page in seen["/t/acme/"])] == []
+    assert any("/tenants/tenant/" in page for page in seen["/operator/"])
+
+
+def test_the_page_of_the_api_shows_it_and_asks_for_nothing_that_its_policy_forbids(browser):
+    browser.driver.get(f"{browser.url}/api/docs/")
+    shown = WebDriverWait(browser.driver, 30).until(
+        lambda driver: [each.text for each in driver.find_elements(By.CSS_SELECTOR, ".opblock-summary-path")]
+    )
+
+    assert any("findings" in path for path in shown)
+    assert browser.complaints() == []
+
+
+INJECTED = """
+    window.ran = [];
+    const script = document.createElement("script");
+    script.textContent = "window.ran.push('script')";
+    document.body.append(script);
+    const other = document.createElement("script");
+    other.src = "data:text/javascript,window.ran.push('data')";
+    const image = document.createElement("div");
+    image.innerHTML = `<button onclick="window.ran.push('handler')">x</button>`;
+    document.body.append(image);
+    image.firstChild.click();
+    document.body.append(other);
+"""
+
+
+def test_a_script_that_got_into_a_page_does_not_run(browser, scanned):
+    def ran():
+        return browser.driver.execute_script("return window.ran")
+
+    def wait(condition):
+        WebDriverWait(browser.driver, 15).until(lambda driver: condition())
+
+    browser.driver.get("data:text/html,<body></body>")
+    browser.driver.execute_script(INJECTED)
+    wait(lambda: sorted(ran()) == ["data", "handler", "script"])
+    browser.log_in("/t/acme/", "alice")
+    report = f"/t/acme/scans/scan/{scanned.pk}/report.html"
+    for path in ("/t/acme/", "/t/acme/scans/target/", "/t/globex/login/", "/operator/login/", report, "/api/docs/"):
+        browser.driver.get(browser.url + path)
+        refused = browser.complaints()
+        assert refused == [], path
+        browser.driver.execute_script(INJECTED)
+        wait(lambda found=refused: found.extend(browser.complaints()) or len(found) >= 3)
+        assert all("Content Security Policy" in each or "sandboxed" in each for each in refused), path
+        assert ran() == [], path
+
+
+def test_no_page_stands_in_a_frame_of_another_site(browser):
+    def framed(address):
+        browser.driver.get(f"data:text/html,<iframe src='{address}' onload='document.title=1'></iframe>")
+        WebDriverWait(browser.driver, 15).until(lambda driver: driver.title == "1")
+        browser.driver.switch_to.frame(0)
+        return browser.driver.find_element(By.TAG_NAME, "html").text
+
+    assert framed("data:text/html,ok") == "ok"
+    for path in ("/t/acme/login/", "/operator/login/", "/api/docs/", "/healthz"):
+        assert framed(browser.url + path) == "", path
+
+
+def test_what_pages_keep_in_a_browser_is_no_data_of_anybodys(browser, scanned):
+    browser.log_in("/t/acme/", "alice")
+    for path in ("/t/acme/", "/t/acme/scans/target/", f"/t/acme/scans/scan/{scanned.pk}/change/", "/api/docs/"):
+        browser.driver.get(browser.url + path)
+        kept = browser.driver.execute_script("return {...localStorage, ...sessionStorage}")
+
+        # How the pages look: light or dark, and which filters are folded.
+        assert set(kept) <= {"theme", "django.admin.filtersState"}, path
+        assert not any("shop" in each or "acme" in each.lower() for each in kept.values()), path
+        assert browser.driver.execute_script("return document.cookie") == "", path
