@@ -1,7 +1,7 @@
 """
 What isolation costs: the product against Django as it comes, on the same databases, in two processes that take turns.
 
-    python -m benchmarks.isolation [--engine sqlite|mysql] [--rounds 40]
+    python -m benchmarks.isolation [--engine sqlite|mysql] [--rounds 40] [--credentials] [--clock wall|cpu]
 
 Each line is the median of the paired ratios with their quartiles. The first column of ratios is the noise of this
 machine: plain Django against plain Django in a third process.
@@ -35,12 +35,15 @@ AGAINST_PLAIN = [
     ("switch", 8, "get(pk), another of 8 tenants each time", 1.2),
     ("miss", 60, "get(pk), another of 1,000 tenants, connection and all", 1.1),
 ]
+VERIFICATIONS = 500
 REGISTERED = (1, 100, 10_000)
 WITH_DATABASE = 1_000
 
 
 class Installation:
     """A home with so many tenants, made by the product in a process of its own."""
+
+    clock = "wall"
 
     def __init__(self, home: Path, registered: int, databases: int, server: MariaDB | None):
         self.environment = {
@@ -67,7 +70,8 @@ class Installation:
         process = stack.enter_context(
             subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.isolation.worker"],
-                env=self.environment | {"DJANGO_SETTINGS_MODULE": f"benchmarks.isolation.{settings}"},
+                env=self.environment
+                | {"DJANGO_SETTINGS_MODULE": f"benchmarks.isolation.{settings}", "BENCHMARK_CLOCK": self.clock},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -95,6 +99,11 @@ def compare(ours, theirs, operation, argument, rounds):
     return statistics.quantiles(ratios[2:], n=4), statistics.median(seconds[2:])
 
 
+def side_by_side(worker, ours, theirs, argument, rounds):
+    """Two operations of one process."""
+    return compare(lambda *_: worker(ours, argument), lambda *_: worker(theirs, argument), None, argument, rounds)
+
+
 def say(*cells):
     print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
 
@@ -113,6 +122,21 @@ def against_plain(installation, rounds):
             say(what, spread(ratio), f"{wanted:.2f}", spread(noise), f"{seconds * 1000:.1f}")
 
 
+def of_credentials(installation, rounds):
+    with ExitStack() as stack:
+        worker = installation.start(stack, "settings")
+        ratio, seconds = side_by_side(worker, "verify", "verify, stock", VERIFICATIONS, rounds)
+        noise, _ = side_by_side(worker, "verify, stock", "verify, stock", VERIFICATIONS, rounds)
+        say("an access token verified / by simplejwt", spread(ratio), "", spread(noise), f"{seconds * 1000:.1f}")
+        # The fastest too: what else a machine does makes work slower, never faster.
+        each = [worker("verify", VERIFICATIONS) / VERIFICATIONS * 1e6 for _ in range(rounds)]
+        low, median, high = statistics.quantiles(each, n=4)
+        say("an access token verified", f"{median:.0f} us ({low:.0f} to {high:.0f}; {min(each):.0f})", "100 us", "", "")
+        ratio, seconds = side_by_side(worker, "request by API key", "request", 20, rounds)
+        noise, _ = side_by_side(worker, "request", "request", 20, rounds)
+        say("request by API key / by token", spread(ratio), "", spread(noise), f"{seconds * 1000:.1f}")
+
+
 def by_number_registered(installations, rounds):
     with ExitStack() as stack:
         workers = [each.start(stack, "settings") for each in installations]
@@ -126,26 +150,33 @@ def by_number_registered(installations, rounds):
         say("memory, 10,000 registered and 100 active over 1", f"{(many - one) / 1e6:.1f} MB", "20 MB", "", "")
 
 
-def main(engine: str, rounds: int) -> None:
+def main(engine: str, rounds: int, registered: tuple[int, ...]) -> None:
     memory = Path("/dev/shm")
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)))
         server = stack.enter_context(MariaDB(scratch / "mariadb")) if engine == "mysql" else None
         print(
             f"{engine}, Django {django.__version__}, Python {platform.python_version()}, {date.today()}, "
-            f"{rounds} pairs: median (quartiles)\n"
+            f"{rounds} pairs by the {Installation.clock} clock: median (quartiles)\n"
         )
         databases = {1: 1, 100: 1, 10_000: WITH_DATABASE}
         say("work", "ratio", "wanted", "noise", "base, ms")
         say("---", "---", "---", "---", "---")
-        made = [Installation(scratch / f"{n}", n, databases[n], server) for n in REGISTERED]
-        by_number_registered(made, rounds)  # first: its token lives for ten minutes
-        against_plain(made[-1], rounds)
+        made = [Installation(scratch / f"{n}", n, databases[n], server) for n in registered]
+        of_credentials(made[0], rounds)  # first, as the next: tokens live for ten minutes
+        if made[1:]:
+            by_number_registered(made, rounds)
+            against_plain(made[-1], rounds)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=["sqlite", "mysql"], default="sqlite")
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--credentials", action="store_true", help="tokens and API keys only")
+    parser.add_argument(
+        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: on a busy machine; it sees no database server"
+    )
     options = parser.parse_args()
-    main(options.engine, options.rounds)
+    Installation.clock = options.clock
+    main(options.engine, options.rounds, REGISTERED[:1] if options.credentials else REGISTERED)

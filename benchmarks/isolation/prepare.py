@@ -11,6 +11,7 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 
 import django
 
@@ -19,8 +20,10 @@ django.setup()
 from django.conf import settings  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
+from django.utils import timezone  # noqa: E402
 
 from benchmarks.isolation.rows.models import Row  # noqa: E402
+from tenants.accounts.api_keys import make_key  # noqa: E402
 from tenants.accounts.models import User  # noqa: E402
 from tenants.context import control_plane, fleet_context, server_plane, tenant_context  # noqa: E402
 from tenants.models import RegistryRevision, Tenant, TenantCredential, TenantKey  # noqa: E402
@@ -46,7 +49,8 @@ def make_first():
     with tenant_context(tenant):
         Row.objects.bulk_create(Row(name=f"row {n}", host="shop.example", port=443) for n in range(ROWS))
         user = User.objects.create_user("alice", role="owner")
-        return tenant, str(TenantRefreshToken.for_user(user).access_token)
+        _, key = make_key(user, name="benchmark", expires_at=timezone.now() + timedelta(days=1))
+        return tenant, {"token": str(TenantRefreshToken.for_user(user).access_token), "api_key": key}
 
 
 def register(first, count):
@@ -107,7 +111,7 @@ def plain_database(tenant, credential):
 
 
 def main():
-    first, token = make_first()
+    first, alice = make_first()
     others = register(first, options.registered)
     make_databases(first, others[: options.databases - 1])
     with tenant_context(first):
@@ -115,8 +119,7 @@ def main():
     with control_plane():
         credentials = {each.tenant_id: each for each in TenantCredential.objects.filter(account="runtime")}
     with_database = [first, *others[: options.databases - 1]]
-    about = {
-        "token": token,
+    about = alice | {
         "keys": keys,
         "slugs": [tenant.slug for tenant in with_database],
         "plain": {tenant.slug: plain_database(tenant, credentials.get(tenant.pk)) for tenant in with_database},

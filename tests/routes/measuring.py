@@ -64,7 +64,7 @@ def measure(world, request: tuple[Route, str], rounds: int, order, clock) -> Tim
 
     usual = min(take(name) for _ in range(WARM_UP) for name in asked)
     ways = {"foreign": ("foreign", 0), "missing": ("missing", 0), "delayed": ("foreign", int(usual * DELAY))}
-    return Times(f"{method} {route.name}", **_in_rounds(rounds, ways, take, order))
+    return Times(f"{method} {route.name}", **in_rounds(rounds, ways, take, order))
 
 
 def _ask(world, client, method, path, body):
@@ -72,7 +72,7 @@ def _ask(world, client, method, path, body):
     return ask(client, method, path, body)
 
 
-def _in_rounds(rounds: int, ways: dict, take, order) -> dict[str, list[int]]:
+def in_rounds(rounds: int, ways: dict, take, order, fastest_of: int = FASTEST_OF) -> dict[str, list[int]]:
     taken: dict[str, list[int]] = {name: [] for name in ways}
     gc.disable()
     try:
@@ -80,7 +80,7 @@ def _in_rounds(rounds: int, ways: dict, take, order) -> dict[str, list[int]]:
             if number % 20 == 0:
                 gc.collect()
             for name in order.sample(list(ways), len(ways)):
-                taken[name].append(min(take(*ways[name]) for _ in range(FASTEST_OF)))
+                taken[name].append(min(take(*ways[name]) for _ in range(fastest_of)))
     finally:
         gc.enable()
     return taken

@@ -37,6 +37,7 @@ class Times:
     foreign: list[int]
     missing: list[int]
     delayed: list[int]
+    compared: tuple[str, str] = ("a foreign id", "a missing one")
 
     def difference(self, times: list[int], error_rate: float) -> tuple[float, float, float]:
         """How much longer than for a missing id, and the interval it lies in, as parts of a missing id's time."""
@@ -64,7 +65,7 @@ def judge(times: Times, error_rate: float) -> tuple[str, str, bool]:
     line = f"{median(times.missing) / 1e6:7.2f} ms  {as_text[0]}  {as_text[1]}  {len(times.missing):5}  {times.name}"
     fault = ""
     if not alike[1] <= 0 <= alike[2]:
-        fault = f"{times.name}: a foreign id is told from a missing one by its time, {as_text[0]}."
+        fault = f"{times.name}: {' is told from '.join(times.compared)} by its time, {as_text[0]}."
     elif planted[1] <= 0:
         fault = f"{times.name}: the planted {DELAY:.0%} was not found, {as_text[1]}. The machine is too busy."
     return line, fault, planted[1] > 0

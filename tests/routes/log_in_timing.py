@@ -1,0 +1,113 @@
+"""
+Whether time tells why a log-in was refused: `python -m tests.routes.log_in_timing --engine mysql --rounds 60`.
+
+At each door, in each round, a wrong password of a known user is tried, and the same 5 % later, and everything else
+that is refused alike, in random order; each several times, of which the fastest counts. Exits with 1 when one of these
+differs from the wrong password by more than chance, and when the planted delay is not found.
+"""
+
+import argparse
+import contextlib
+import logging
+import random
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import django
+
+from tests import environment
+from tests.routes.timing import ATTEMPTS, CLOCKS, DELAY, ERROR_RATE, Times, judge
+
+FASTEST_OF = 3
+USUAL, DELAYED = "a wrong password", "delayed"
+
+
+class Attempt(NamedTuple):
+    slug: str
+    username: str
+    password: str = "not the right password"
+
+
+# The names of each column are as long as each other, and so are the passwords.
+FAILED = {
+    USUAL: Attempt("acme", "alice"),
+    "an unknown user": Attempt("acme", "alicf"),
+    "an unknown tenant": Attempt("acmf", "alice"),
+    "a disabled user": Attempt("acme", "diana"),
+    "a disabled user's own password": Attempt("acme", "diana", "correct horse battery staple"),
+    "a suspended tenant": Attempt("globex", "alice"),
+    "an unknown user of a suspended tenant": Attempt("globex", "alicf"),
+}
+REFUSED = {name: FAILED[name] for name in (USUAL, "an unknown user", "an unknown tenant", "a disabled user")}
+GROUPS = {
+    "POST /api/v1/token/": ("api", FAILED),
+    "POST /t/<slug>/login/": ("page", FAILED),
+    "POST /api/v1/token/, too many tries": ("api", REFUSED),
+    "POST /t/<slug>/login/, too many tries": ("page", REFUSED),
+}
+
+
+def examine(take, rounds: int, error_rate: float) -> tuple[list[str], list[str]]:
+    """
+    The lines and the faults of a group. ``take`` gives the times of each of its attempts; what too few rounds could
+    not tell is measured anew, three times as often, and again.
+    """
+    lines: list[str] = []
+    faults: list[str] = []
+    for attempt in range(ATTEMPTS):
+        judged = [judge(times, error_rate / ATTEMPTS) for times in take(rounds * 3**attempt)]
+        lines, faults = [line for line, *_ in judged], [fault for _, fault, _ in judged if fault]
+        if all(is_fine for *_, is_fine in judged):
+            break
+    return lines, faults
+
+
+def as_times(group: str, taken: dict[str, list[int]]) -> list[Times]:
+    """Each attempt of the group against the wrong password."""
+    others = [name for name in taken if name not in (USUAL, DELAYED)]
+    return [
+        Times(f"{group}: {name}", taken[name], taken[USUAL], taken[DELAYED], compared=(name, USUAL)) for name in others
+    ]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    summary = __doc__.split("\n\n")[0].strip()
+    parser = argparse.ArgumentParser(prog="python -m tests.routes.log_in_timing", description=summary)
+    parser.add_argument("--engine", choices=["sqlite", "mysql"], default="sqlite")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall",
+        help="cpu: on a busy machine; it sees nothing of a database server, nor the wait that refusals after too many "
+        "tries are given, which are left out",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=1, help="of the order within the rounds")
+    options = parser.parse_args(arguments)
+    django.setup()
+    from tests.routes.measuring import open_installation
+    from tests.routes.measuring_log_ins import Measuring
+
+    print(f"{options.engine}: how much longer each takes than a wrong password; the same with {DELAY:.0%} planted")
+    groups = [name for name, (_, attempts) in GROUPS.items() if options.clock == "wall" or attempts is FAILED]
+    error_rate = ERROR_RATE / (2 * sum(len(GROUPS[name][1]) - 1 for name in groups))
+    order, faults = random.Random(options.seed), []
+    with contextlib.ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=environment.HOME)))
+        measuring = Measuring(stack.enter_context(open_installation(options.engine, home)))
+        for name in groups:
+
+            def take(rounds: int, name=name) -> list[Times]:
+                taken = measuring.take(*GROUPS[name], rounds, order, CLOCKS[options.clock], FASTEST_OF)
+                return as_times(name, taken)
+
+            lines, found = examine(take, options.rounds, error_rate)
+            print("\n".join(lines), flush=True)
+            faults += found
+    print("\n".join([*faults, f"{len(groups)} doors, {len(faults)} faults"]))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    logging.disable()  # a line for each refusal, to a terminal
+    sys.exit(main())
