@@ -17,6 +17,7 @@ from tenants.exceptions import (
     NoTenantError,
     SecondFactorRequiredError,
     SecretError,
+    SupportAccessError,
     TenantNotFoundError,
     TenantSuspendedError,
     TenantUnavailableError,
@@ -70,6 +71,13 @@ ANSWERS: dict[type[Exception], tuple[int, Body]] = {
     ),
     MethodUnknown: (405, {"code": "method_not_allowed", "detail": "Nothing here has this method."}),
     HttpsRequired: (400, {"code": "https_required", "detail": "Ask by https. What was sent has gone in clear."}),
+    SupportAccessError: (
+        409,
+        {
+            "code": "support_access_refused",
+            "detail": "It has been decided or has ended, or less than this was asked for.",
+        },
+    ),
     RequestDataTooBig: (413, {"code": "too_large", "detail": "The body is too large."}),
     DataError: (400, BAD_REQUEST),
     SuspiciousOperation: (400, BAD_REQUEST),

@@ -4,8 +4,10 @@ this table, docs/reference/roles.md is held against it, and what does not stand 
 """
 
 OWNER, MANAGER, TESTER, READER, AUDITOR = "owner", "manager", "tester", "reader", "auditor"
+SUPPORT, SUPPORT_FULL = "support", "support-full"  # an operator, while an owner's grant to read or to work stands
 
-ALL = (OWNER, MANAGER, TESTER, READER, AUDITOR)
+ALL = (OWNER, MANAGER, TESTER, READER, AUDITOR)  # members: what support may is said by name
+SUPPORTING = (SUPPORT, SUPPORT_FULL)
 AT_WORK = (OWNER, MANAGER, TESTER)
 IN_CHARGE = (OWNER, MANAGER)
 
@@ -30,14 +32,16 @@ MEMBERS: Table = {
     "accounts.signinpolicy": {"change": (OWNER,)},
     # Their own; an owner's view is of everybody's.
     "accounts.apikey": {"view": ALL, "add": ALL, "delete": ALL},
-    "scans.target": {"view": ALL, "add": AT_WORK, "change": AT_WORK},
+    "accounts.supportaccess": {"view": (*IN_CHARGE, AUDITOR), "grant": (OWNER,)},
+    "scans.target": {"view": (*ALL, *SUPPORTING), "add": (*AT_WORK, SUPPORT_FULL), "change": (*AT_WORK, SUPPORT_FULL)},
     # To state that testing is allowed, and to withdraw it, is theirs who answer for it. What was stated stands.
-    "scans.authorization": {"view": (*AT_WORK, AUDITOR), "add": IN_CHARGE, "revoke": IN_CHARGE},
-    "scans.scanprofile": {"view": ALL, "add": AT_WORK},  # past scans ran as their profile says
-    "scans.scan": {"view": ALL, "add": AT_WORK},
-    "scans.scanrun": {"view": ALL},
-    "scans.finding": {"view": ALL},
-    "scans.occurrence": {"view": ALL},
+    "scans.authorization": {"view": (*AT_WORK, AUDITOR, SUPPORT_FULL), "add": IN_CHARGE, "revoke": IN_CHARGE},
+    # Not changed: past scans ran as their profile says.
+    "scans.scanprofile": {"view": (*ALL, *SUPPORTING), "add": (*AT_WORK, SUPPORT_FULL)},
+    "scans.scan": {"view": (*ALL, *SUPPORTING), "add": (*AT_WORK, SUPPORT_FULL)},
+    "scans.scanrun": {"view": (*ALL, *SUPPORTING)},
+    "scans.finding": {"view": (*ALL, *SUPPORTING)},
+    "scans.occurrence": {"view": (*ALL, *SUPPORTING)},
     "scans.scancounter": {},
     "scans.taskqueue": {},
 }
@@ -52,6 +56,7 @@ OPERATORS: Table = {
     "accounts.user": {"view": OPERATOR, "add": OPERATOR, "change": OPERATOR},
     "accounts.apikey": {},
     "accounts.signinpolicy": {"change": OPERATOR},
+    "accounts.supportaccess": {"add": OPERATOR},  # to ask a tenant for it
     "tenants.tenantcredential": {},
     "tenants.tenantkey": {},
     "tenants.registryrevision": {},

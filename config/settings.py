@@ -180,6 +180,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],
     "ENUM_NAME_OVERRIDES": {
+        "Scope": "tenants.accounts.models.ApiKey.Scope",  # and of a support access: the same words
         "ScanState": "scans.models.Scan.State",
         "FindingState": "scans.models.Finding.State",
     },

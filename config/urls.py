@@ -6,6 +6,12 @@ from config import api, health
 from config.api_docs import DocsView
 from tenants.accounts.api import LogoutView, MeView, RefreshView, TokenView
 from tenants.accounts.api_key_views import ApiKeyDetail, ApiKeyList
+from tenants.accounts.support_views import (
+    SupportAccessEnd,
+    SupportAccessGrant,
+    SupportAccessList,
+    SupportAccessRefuse,
+)
 from tenants.admin import operator_site
 
 urlpatterns = [
@@ -18,6 +24,10 @@ urlpatterns = [
     path("api/v1/token/logout/", LogoutView.as_view(), name="token-logout"),
     path("api/v1/api-keys/", ApiKeyList.as_view(), name="api-key-list"),
     path("api/v1/api-keys/<uuid:pk>/", ApiKeyDetail.as_view(), name="api-key-detail"),
+    path("api/v1/support-access/", SupportAccessList.as_view(), name="support-access-list"),
+    path("api/v1/support-access/<uuid:pk>/grant/", SupportAccessGrant.as_view(), name="support-access-grant"),
+    path("api/v1/support-access/<uuid:pk>/refuse/", SupportAccessRefuse.as_view(), name="support-access-refuse"),
+    path("api/v1/support-access/<uuid:pk>/end/", SupportAccessEnd.as_view(), name="support-access-end"),
     path("api/v1/me/", MeView.as_view(), name="me"),
     path("api/v1/", include("scans.urls")),
     path("operator", RedirectView.as_view(url="/operator/")),

@@ -3,5 +3,6 @@
 from django.urls import path
 
 from tenants.accounts.admin import workspace_site
+from tenants.accounts.support_pages import enter
 
-urlpatterns = [path("", workspace_site.urls)]
+urlpatterns = [path("support/enter/", enter, name="support-enter"), path("", workspace_site.urls)]

@@ -6,6 +6,7 @@ from tenants.accounts.admin import AccountAdmin, PlaneSite
 from tenants.accounts.models import User
 from tenants.models import DatabaseServer, LifecycleEvent, Tenant
 from tenants.planes import Plane
+from tenants.support_console import SupportPages
 
 
 class OperatorSite(PlaneSite):
@@ -24,7 +25,8 @@ class LifecycleEventInline(admin.TabularInline):
     extra = 0
 
 
-class TenantAdmin(admin.ModelAdmin):
+class TenantAdmin(SupportPages):
+    change_form_template = "tenants/tenant_change_form.html"
     list_display = ["slug", "name", "state", "server", "generation", "created_at"]
     list_filter = ["state", "server"]
     search_fields = ["slug", "name"]

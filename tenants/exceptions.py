@@ -89,6 +89,12 @@ class SecondFactorRequiredError(TenantError):
     code = "second_factor_required"
 
 
+class SupportAccessError(TenantError):
+    """A support access cannot be asked for, granted or ended as things are."""
+
+    code = "support_access_refused"
+
+
 class TooBusyError(TenantError):
     """More of something costly is asked for at once than this process does."""
 

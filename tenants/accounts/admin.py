@@ -16,9 +16,11 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
 from tenants.accounts import second_factor
-from tenants.accounts.models import User
+from tenants.accounts.models import SupportAccess, User
 from tenants.accounts.second_factor_page import second_factor_page
 from tenants.accounts.sessions import begin_anew
+from tenants.accounts.support import open_accesses
+from tenants.accounts.support_admin import SupportAccessAdmin
 from tenants.accounts.tries import count_old_password
 from tenants.context import current_tenant
 from tenants.exceptions import TenantSuspendedError, TooManyTriesError
@@ -169,6 +171,16 @@ class WorkspaceSite(PlaneSite):
             return current_tenant().name
         return get_script_prefix().rstrip("/").rpartition("/")[2]
 
+    def each_context(self, request):
+        """With what every page tells its readers; and an owner, that somebody waits for an answer."""
+        context = super().each_context(request)
+        if context["has_permission"]:
+            accesses = open_accesses()
+            context["support_granted"] = [access for access in accesses if access.granted_at]
+            if request.user.has_perm("accounts.grant_supportaccess"):
+                context["support_asked"] = [access for access in accesses if not access.granted_at]
+        return context
+
     def _log_in(self, request, extra_context):
         try:
             return super()._log_in(request, extra_context)
@@ -197,6 +209,10 @@ class AccountAdmin(UserAdmin):
                 self.log_change(request, account, "The second factor was removed.")
                 messages.info(request, f"{account} has no second factor any more.")
 
+    def get_queryset(self, request):
+        """Without operators who support or have supported: theirs are no accounts to be given rights."""
+        return super().get_queryset(request).filter(operator=None)
+
     def get_fieldsets(self, request, obj=None):
         """Who may only look sees no password, not even that there is one."""
         fieldsets = super().get_fieldsets(request, obj)
@@ -207,3 +223,4 @@ class AccountAdmin(UserAdmin):
 
 workspace_site = WorkspaceSite(name="admin")
 workspace_site.register(User, AccountAdmin)
+workspace_site.register(SupportAccess, SupportAccessAdmin)

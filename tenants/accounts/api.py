@@ -10,6 +10,8 @@ from rest_framework.views import APIView
 
 from tenants.accounts import second_factor
 from tenants.accounts.logins import log_out, renew
+from tenants.accounts.support import granted_accesses
+from tenants.accounts.support_views import SupportAccessSerializer
 from tenants.context import current_tenant, login_context, tenant_context
 from tenants.exceptions import (
     InvalidTokenError,
@@ -53,6 +55,7 @@ class MeSerializer(serializers.Serializer):
     role = serializers.CharField()
     tenant = serializers.CharField(help_text="slug")
     tenant_name = serializers.CharField()
+    support_access = SupportAccessSerializer(many=True, help_text="Of operators who may look into the tenant now.")
 
 
 class TokenView(APIView):
@@ -140,5 +143,6 @@ class MeView(APIView):
                 "role": user.role,
                 "tenant": tenant.slug,
                 "tenant_name": tenant.name,
+                "support_access": SupportAccessSerializer(granted_accesses(), many=True).data,
             }
         )

@@ -4,6 +4,7 @@ from django.contrib.auth.hashers import make_password
 
 from tenants.accounts.roles import is_allowed, is_allowed_anything
 from tenants.accounts.second_factor import GivenCode
+from tenants.accounts.support import supporter
 from tenants.accounts.tries import count_log_in
 from tenants.context import control_plane
 from tenants.planes import current, require_bound
@@ -38,6 +39,10 @@ class PlaneBackend(ModelBackend):
     async def aauthenticate(self, request, username=None, password=None, **kwargs):
         """Django's own would not come by the count."""
         return await sync_to_async(self.authenticate)(request, username, password, **kwargs)
+
+    def get_user(self, user_id):
+        """Of a session: a member, or an operator for as long as their support access stands."""
+        return super().get_user(user_id) or supporter(user_id)
 
     def has_perm(self, user_obj, perm, obj=None):
         _require_own(user_obj)

@@ -7,6 +7,7 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.auth.validators import ASCIIUsernameValidator
 from django.db import models, transaction
+from django.db.models import Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
@@ -42,11 +43,20 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField(default=True)
     is_superuser = None  # a right beside the roles
     date_joined = models.DateTimeField(auto_now_add=True)
+    operator = models.UUIDField(
+        null=True, unique=True, editable=False, help_text="Whom of control this row stands for, in a tenant."
+    )
 
     objects = UserManager()
     USERNAME_FIELD = "username"
     EMAIL_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        # Whatever door looks for an active account finds none: an operator comes in through a support access alone.
+        constraints = [
+            models.CheckConstraint(condition=Q(operator=None) | Q(is_active=False), name="an_operator_is_no_member")
+        ]
 
     @classmethod
     def from_db(cls, db, field_names, values):
@@ -193,6 +203,61 @@ class SignInPolicy(TenantModel):
 
     def __str__(self):
         return self.name
+
+
+class SupportAccess(TenantModel):
+    """
+    That an operator may look into this tenant for a while, or work in it: asked for, granted by an owner, ended. What
+    leads from one to the next is in tenants.accounts.support.
+    """
+
+    class Scope(models.TextChoices):
+        READ = "read"
+        FULL = "full"
+
+    class Ending(models.TextChoices):
+        REFUSED = "refused"
+        WITHDRAWN = "withdrawn", "withdrawn by the operator"
+        ENDED = "ended", "ended by an owner"
+        EXPIRED = "expired"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="support_accesses")
+    database = models.CharField(max_length=64, editable=False, help_text="In a copy it is nobody's.")
+    reason = models.CharField(max_length=500)
+    scope_asked = models.CharField(max_length=4, choices=Scope, default=Scope.READ)
+    hours_asked = models.PositiveSmallIntegerField()
+    asked_at = models.DateTimeField()
+    scope = models.CharField(max_length=4, choices=Scope, blank=True)
+    granted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    granted_at = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField(help_text="The request, or what was granted.")
+    is_open = models.BooleanField(null=True, default=True, editable=False, help_text="Or unknown, for any number.")
+    ended_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    ended_at = models.DateTimeField(null=True, blank=True)
+    ending = models.CharField(max_length=10, choices=Ending, blank=True)
+    entry_digest = models.CharField(max_length=64, blank=True, editable=False)
+    entry_expires_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "support accesses"
+        constraints = [models.UniqueConstraint(fields=["user", "database", "is_open"], name="one_open_access")]
+
+    def __str__(self):
+        return f"{self.user_id} {self.asked_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def state(self) -> str:
+        """As of now: ``asked``, ``granted``, or how it ended."""
+        if self.ending:
+            return self.ending
+        if self.database != self._state.db or self.expires_at <= timezone.now():
+            return self.Ending.EXPIRED
+        return "granted" if self.granted_at else "asked"
 
 
 ENDING_LOG_INS = {"password": Login.Ending.NEW_CREDENTIALS, "is_active": Login.Ending.DISABLED}

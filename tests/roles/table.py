@@ -5,7 +5,8 @@ from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/roles.md"
 ROLES = ["owner", "manager", "tester", "reader", "auditor"]
-ACTIONS = ["view", "add", "change", "delete", "revoke"]
+SUPPORT = ["support", "support-full"]  # no account's: an operator's, while an owner's grant stands
+ACTIONS = ["view", "add", "change", "delete", "revoke", "grant"]
 Cells = dict[tuple[str, str], set[str]]  # role and resource: actions
 
 
@@ -20,4 +21,4 @@ def read_cells(columns: list[str]) -> Cells:
     return cells
 
 
-MEMBERS, OPERATORS = read_cells(ROLES), read_cells(["operator"])
+MEMBERS, OPERATORS = read_cells([*ROLES, *SUPPORT]), read_cells(["operator"])

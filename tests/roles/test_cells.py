@@ -12,12 +12,13 @@ from django.utils import timezone
 from tenants.accounts.api_keys import make_key
 from tenants.context import tenant_context
 from tests.installation import PASSWORD
-from tests.roles.table import MEMBERS, ROLES
+from tests.roles.table import MEMBERS, ROLES, SUPPORT
 from tests.roles.ways import WORKSPACE, Way, api_ways, workspace_ways
 from tests.routes.asking import ask
 from tests.routes.world import contents
 from tests.scans.rows import authorize, make_finding, make_run, make_scan, make_target
 from tests.tenants.browsing import log_in
+from tests.tenants.supporting import asked_by, entered
 
 REFUSED = b'{"code":"permission_denied","detail":"Your role does not allow this."}'
 NOBODY = "ghost"  # a role that no table has: reading is refused too
@@ -35,18 +36,22 @@ def ids(alice, tom, member):
         scan = make_scan(target, alice)
         finding = make_finding(make_run(scan))
         key, _ = make_key(member, name="CI", expires_at=timezone.now() + timedelta(days=1))
-        rows = [tom, key, target, authorization, scan.profile, scan, finding]
-        return {row._meta.model_name: str(row.pk) for row in rows}
+        asked, also_asked = asked_by("olga"), asked_by("omar")
+        rows = [tom, key, asked, target, authorization, scan.profile, scan, finding]
+        found = {row._meta.model_name: str(row.pk) for row in rows}
+        return found | {"asked": str(asked.pk), "also_asked": str(also_asked.pk)}
 
 
 @pytest.fixture
 def member(acme, role):
     with tenant_context("acme"):
-        return get_user_model().objects.create_user("casey", PASSWORD, role=role)
+        return get_user_model().objects.create_user("casey", PASSWORD, role="reader" if role in SUPPORT else role)
 
 
 @pytest.fixture
-def workspace(member):
+def workspace(member, role, alice_api):
+    if role in SUPPORT:
+        return entered(alice_api, "full" if role == "support-full" else "read")
     browser = Client(raise_request_exception=False)
     assert log_in(browser, "/t/acme/", "casey").status_code == 302
     return browser
@@ -119,7 +124,7 @@ def test_each_right_by_itself_opens_its_own_cell_of_the_api_and_no_other(api, ro
     assert len(rights) >= 11
 
 
-@pytest.mark.parametrize("role", [*ROLES, NOBODY])
+@pytest.mark.parametrize("role", [*ROLES, *SUPPORT, NOBODY])
 def test_the_workspace_does_for_a_role_what_its_cells_say_and_refuses_the_rest(workspace, role, ids):
     ways = [way.of(ids) for way in workspace_ways()]
     before = data()

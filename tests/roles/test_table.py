@@ -18,9 +18,9 @@ from tenants.accounts.roles import RolePermission
 from tenants.admin import operator_site
 from tenants.authentication import Member
 from tenants.context import control_plane, tenant_context
-from tests.roles.table import ACTIONS, MEMBERS, OPERATORS, ROLES
+from tests.roles.table import ACTIONS, MEMBERS, OPERATORS, ROLES, SUPPORT
 
-PAGES = {"tenant": (ROLES, MEMBERS), "control": (["operator"], OPERATORS)}
+PAGES = {"tenant": ([*ROLES, *SUPPORT], MEMBERS), "control": (["operator"], OPERATORS)}
 APPS = {"tenant": settings.TENANT_APPS, "control": settings.CONTROL_APPS}
 SITES = {"tenant": workspace_site, "control": operator_site}
 UNGUARDED = {"/me/": IsAuthenticated, "/token/": None, "/token/refresh/": None, "/token/logout/": None}

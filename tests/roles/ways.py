@@ -15,7 +15,9 @@ API = {  # list and detail, seen from /api/v1/
     "scans.scan": ("scans/", "scans/{scan}/"),
     "scans.finding": ("findings/", "findings/{finding}/"),
 }
-WORKSPACE = {name: name.replace(".", "/") + "/" for name in ("accounts.user", *API)}  # seen from /t/acme/
+WORKSPACE = {
+    name: name.replace(".", "/") + "/" for name in ("accounts.user", "accounts.supportaccess", *API)
+}  # seen from /t/acme/
 TARGET = {"name": "new", "host": "new.example.com"}
 PROFILE = {"name": "new"}
 TOMORROW = timezone.now() + timedelta(days=1)
@@ -38,6 +40,7 @@ AN_INLINE = {
 }
 FORMS = {
     "accounts.user": {"username": "new", "role": "owner", "is_active": "on"} | PASSWORDS,
+    "accounts.supportaccess": {"scope": "full"},
     "scans.target": TARGET | {"ports": "[80]", "is_active": "on"} | NO_INLINES,
     "scans.authorization": {"target": "{target}"} | {key.rpartition("-")[2]: value for key, value in AN_INLINE.items()},
     "scans.scanprofile": PROFILE | {"engines": '{"ports": {}}'},
@@ -75,6 +78,9 @@ def api_ways() -> Iterator[Way]:
     yield from (Way("accounts.apikey", "view", "GET", path) for path in ("api-keys/", "api-keys/{apikey}/"))
     yield Way("accounts.apikey", "add", "POST", "api-keys/", {"name": "new", "expires_at": TOMORROW.isoformat()})
     yield Way("accounts.apikey", "delete", "DELETE", "api-keys/{apikey}/")
+    yield Way("accounts.supportaccess", "view", "GET", "support-access/")
+    for step, of in {"grant": "asked", "end": "asked", "refuse": "also_asked"}.items():
+        yield Way("accounts.supportaccess", "grant", "POST", f"support-access/{{{of}}}/{step}/", {"hours": 1})
     yield Way("scans.scan", "view", "GET", "scans/{scan}/report.html")
     yield Way("scans.authorization", "revoke", "POST", "targets/{target}/authorizations/{authorization}/revoke/")
 
@@ -95,6 +101,9 @@ def workspace_ways() -> Iterator[Way]:
         yield Way(resource, "revoke", "POST", rows, selected | {"action": "revoke"})
     yield Way("scans.scan", "view", "GET", "scans/scan/{scan}/report.html")
     yield Way("accounts.signinpolicy", "change", "POST", "second-factor/", {"step": "policy"})
+    for step, of in {"grant": "asked", "end": "asked", "refuse": "also_asked"}.items():
+        decision = {"decision": step, "scope": "read", "hours": "1"}
+        yield Way("accounts.supportaccess", "grant", "POST", f"accounts/supportaccess/{{{of}}}/decide/", decision)
     yield Way("accounts.user", "change", "GET", "accounts/user/{user}/password/")
     yield Way("accounts.user", "change", "POST", "accounts/user/{user}/password/", PASSWORDS)
     yield Way("scans.authorization", "add", "POST", "scans/target/{target}/change/", TARGET_AS_IT_IS | AN_INLINE)

@@ -24,6 +24,8 @@ KINDS = {
     "scans": "scan",
     "findings": "finding",
     "api-keys": "apikey",
+    "support-access": "supportaccess",
+    "supportaccess": "supportaccess",
     **{name: name for name in ("user", "target", "authorization", "scanprofile", "scan", "finding")},
     **{name: name for name in ("tenant", "databaseserver")},
 }
@@ -154,6 +156,11 @@ BODIES = {
     "/api/v1/token/logout/": lambda world: {"refresh": world.new_tokens("owner")["refresh"]},
     "/api/v1/api-keys/": lambda world: {
         "name": f"new {world.next()}", "expires_at": (timezone.now() + timedelta(days=7)).isoformat(),
+    },
+    "/api/v1/support-access/<uuid:pk>/grant/": lambda world: {"hours": 1},
+    "/t/<slug>/accounts/supportaccess/<uuid:object_id>/decide/": lambda world: {"decision": "refuse"},
+    "/operator/tenants/tenant/<uuid:object_id>/support/": lambda world: {
+        "reason": "To see why", "scope": "read", "hours": 1,
     },
     "/api/v1/targets/": target,
     "/api/v1/targets/<uuid:pk>/": lambda world: {"name": f"new {world.next()}"},

@@ -28,9 +28,10 @@ from scans.models import (
     Target,
     TaskQueue,
 )
-from tenants.accounts.models import ApiKey, RecoveryCode, SecondFactor, SignInPolicy, Tries
+from tenants.accounts.models import ApiKey, RecoveryCode, SecondFactor, SignInPolicy, SupportAccess, Tries
 from tenants.context import control_plane, tenant_context
 from tenants.models import DatabaseServer, LifecycleEvent, Tenant
+from tenants.planes import here
 from tenants.tokens import TenantRefreshToken
 
 MISSING = "01890000-0000-7000-8000-000000000000"
@@ -120,7 +121,14 @@ class World:
         )
         occurrence = Occurrence.objects.create(finding=finding, run=run, **texts(Occurrence, canary))
         key = ApiKey.objects.create(user=user, expires_at=timezone.now() + timedelta(days=7), **texts(ApiKey, canary))
-        rows = [user, key, target, authorization, profile, scan, run, finding, occurrence]
+        access = SupportAccess.objects.create(
+            user=user,
+            hours_asked=1,
+            asked_at=timezone.now(),
+            expires_at=timezone.now() + timedelta(days=7),
+            **texts(SupportAccess, canary) | {"database": here()},
+        )
+        rows = [user, key, access, target, authorization, profile, scan, run, finding, occurrence]
         self.ids[slug] = {row._meta.model_name: str(row.pk) for row in rows}
         self.content_type = str(ContentType.objects.get_for_model(type(user)).pk)  # the same in both
 
