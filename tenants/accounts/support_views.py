@@ -14,6 +14,10 @@ class SupportAccessSerializer(serializers.ModelSerializer):
     operator = serializers.CharField(source="user.username", help_text="As which they act here.")
     state = serializers.CharField(help_text="asked, granted, refused, withdrawn, ended or expired")
 
+    scope = serializers.ChoiceField(
+        SupportAccess.Scope.choices, allow_blank=True, read_only=True, help_text="As granted."
+    )
+
     class Meta:
         model = SupportAccess
         fields = [

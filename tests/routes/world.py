@@ -3,6 +3,7 @@
 import time
 from datetime import timedelta
 from http.cookies import SimpleCookie
+from uuid import NAMESPACE_DNS, uuid5
 
 from django.apps import apps
 from django.conf import settings
@@ -51,6 +52,18 @@ def texts(model: type[models.Model], canary: str) -> dict[str, str]:
     fields = [field for field in model._meta.concrete_fields if isinstance(field, models.CharField | models.TextField)]
     kept = NOT_PLANTED.get(model._meta.label, set())
     return {field.name: canary[: field.max_length] for field in fields if not field.choices and field.name not in kept}
+
+
+def plant_support(user, canary: str) -> SupportAccess:
+    """One that is asked for; beside it another, and one that is granted."""
+    now = timezone.now()
+    fields = texts(SupportAccess, canary) | {"database": here(), "hours_asked": 1, "asked_at": now}
+    fields |= {"expires_at": now + timedelta(hours=8)}
+    for number, more in enumerate(({}, {"scope": "read", "granted_at": now, "granted_by": user})):
+        operator = uuid5(NAMESPACE_DNS, str(number))
+        other = get_user_model().objects.create(username=f"{canary}{number}", operator=operator, is_active=False)
+        SupportAccess.objects.create(user=other, **fields, **more)
+    return SupportAccess.objects.create(user=user, **fields)
 
 
 SLUGS = {"acme": "acmf", "globex": "globey"}  # to each tenant's slug one of its length that nobody has
@@ -121,13 +134,7 @@ class World:
         )
         occurrence = Occurrence.objects.create(finding=finding, run=run, **texts(Occurrence, canary))
         key = ApiKey.objects.create(user=user, expires_at=timezone.now() + timedelta(days=7), **texts(ApiKey, canary))
-        access = SupportAccess.objects.create(
-            user=user,
-            hours_asked=1,
-            asked_at=timezone.now(),
-            expires_at=timezone.now() + timedelta(days=7),
-            **texts(SupportAccess, canary) | {"database": here()},
-        )
+        access = plant_support(user, canary)
         rows = [user, key, access, target, authorization, profile, scan, run, finding, occurrence]
         self.ids[slug] = {row._meta.model_name: str(row.pk) for row in rows}
         self.content_type = str(ContentType.objects.get_for_model(type(user)).pk)  # the same in both
