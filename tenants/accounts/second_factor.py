@@ -112,7 +112,8 @@ def is_enrolled(user) -> bool:
 
 
 def must_enrol(user) -> bool:
-    return is_required() and not is_enrolled(user)
+    """Not who supports: they have logged in at the console, as it requires, and have no password here to enrol with."""
+    return user.operator is None and is_required() and not is_enrolled(user)
 
 
 def provisioning_uri(user, secret: str, plane_name: str) -> str:

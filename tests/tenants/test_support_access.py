@@ -4,6 +4,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 
+from tenants.accounts import second_factor
 from tenants.accounts.models import SupportAccess
 from tenants.context import tenant_context
 from tests.scans.rows import make_target
@@ -165,3 +166,11 @@ def test_everybody_is_told_on_the_first_page_and_by_the_api_while_it_is_granted(
     console.post(page_of(step="end/"))
 
     assert (asked, granted, told()) == ([False, []], [True, ["support:oscar"]], [False, []])
+
+
+def test_who_supports_needs_no_second_factor_of_the_tenants(console, alice_api):
+    browser = entered(alice_api, "read", console)
+    with tenant_context("acme"):
+        second_factor.require_of_everybody(True)
+
+    assert browser.get("/t/acme/scans/target/").status_code == 200
