@@ -23,6 +23,11 @@ from tenants.exceptions import (
 from tenants.models import Tenant
 
 SHOWN = 20
+# Of the page whose form leads to another host: what the sites' pages have, which may send theirs to their own alone.
+ENTRY_POLICY = (
+    "default-src 'none'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; script-src 'self'; "
+    "connect-src 'self'; img-src 'self' data:; style-src 'self'"
+)
 NOT_SERVED = (TenantNotFoundError, TenantSuspendedError, TenantUnavailableError)
 
 
@@ -82,14 +87,18 @@ class SupportPages(admin.ModelAdmin):
         if entry is None:
             messages.error(request, f"No access of yours to {tenant.slug} is granted now.")
             return self._back(tenant)
+        origin = members_origin(request)
         context = self.admin_site.each_context(request) | {
             "title": f"Enter {tenant.slug}",
             "tenant": tenant,
             "entry": entry,
-            "action": f"{members_origin(request)}/t/{tenant.slug}/support/enter/",
+            "action": f"{origin}/t/{tenant.slug}/support/enter/",
             "seconds": int(ENTRY_LIFETIME.total_seconds()),
         }
-        return TemplateResponse(request, "tenants/support_enter.html", context)
+        response = TemplateResponse(request, "tenants/support_enter.html", context)
+        if origin:
+            response["Content-Security-Policy"] = f"{ENTRY_POLICY}; form-action {origin}"
+        return response
 
     @method_decorator(transaction.non_atomic_requests)
     def support_end(self, request, object_id):

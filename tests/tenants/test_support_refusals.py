@@ -383,6 +383,10 @@ def test_on_a_host_of_their_own_operators_are_sent_to_the_members(console, alice
     settings.BULKHEAD_OPERATOR_HOST = "operators.example"
     settings.ALLOWED_HOSTS = ["*.example", ".example", "app.example", "operators.example"]
 
-    page = console.post(page_of(step="enter/"), headers={"Host": "operators.example"}).content.decode()
+    page = console.post(page_of(step="enter/"), headers={"Host": "operators.example"})
 
-    assert 'action="http://app.example/t/acme/support/enter/"' in page
+    assert 'action="http://app.example/t/acme/support/enter/"' in page.content.decode()
+    policy, usual = page["Content-Security-Policy"], console.get("/operator/", headers={"Host": "operators.example"})
+    assert policy.endswith("; form-action http://app.example")
+    expected = usual["Content-Security-Policy"].replace("form-action 'self'", "form-action http://app.example")
+    assert sorted(policy.split("; ")) == sorted(expected.split("; "))
