@@ -12,11 +12,13 @@ from rest_framework.response import Response
 
 from scans.exceptions import ScanRefused
 from tenants.exceptions import (
+    DeletedMeanwhileError,
     InvalidSlugError,
     InvalidTokenError,
     NoTenantError,
     SecondFactorRequiredError,
     SecretError,
+    StaleVersionError,
     SupportAccessError,
     TenantNotFoundError,
     TenantSuspendedError,
@@ -45,6 +47,7 @@ UNAUTHORISED = {"code": "not_authenticated", "detail": "The credentials are not 
 NOT_FOUND = {"code": "not_found", "detail": "Not found."}
 BAD_REQUEST = {"code": "bad_request", "detail": "The request is malformed."}
 SERVER_ERROR = {"code": "server_error", "detail": "Something went wrong here. It is logged."}
+STALE = {"code": "stale", "detail": "Somebody else has changed this since you read it: nothing is written."}
 IN_MAINTENANCE = {"code": "tenant_unavailable", "detail": "In maintenance. Try again shortly."}
 RETRY_AFTER_SECONDS = "5"
 # Status and the words a client sees. What the error itself says stays in the log: it may name what is not theirs.
@@ -79,6 +82,8 @@ ANSWERS: dict[type[Exception], tuple[int, Body]] = {
         },
     ),
     RequestDataTooBig: (413, {"code": "too_large", "detail": "The body is too large."}),
+    StaleVersionError: (409, STALE),
+    DeletedMeanwhileError: (404, NOT_FOUND),
     DataError: (400, BAD_REQUEST),
     SuspiciousOperation: (400, BAD_REQUEST),
     BadRequest: (400, BAD_REQUEST),
@@ -110,6 +115,8 @@ def handle_exception(error: Exception, context) -> Response | None:
         details = error.get_full_details()
         errors = details if isinstance(details, dict) else {"non_field_errors": details}
         return Response({"code": "invalid", "detail": "The request is not valid.", "errors": errors}, status=400)
+    if isinstance(error, StaleVersionError):
+        return Response(STALE | {"version": error.version, "errors": _both_values(error)}, status=409)
     if isinstance(error, ScanRefused):
         return Response({"code": error.code, "detail": error.detail}, status=409)
     if isinstance(error, tuple(ANSWERS)):
@@ -118,6 +125,10 @@ def handle_exception(error: Exception, context) -> Response | None:
     if isinstance(error, drf.APIException):
         return _from_drf(error)
     return None
+
+
+def _both_values(error: StaleVersionError) -> dict[str, dict]:
+    return {name: {"yours": yours, "theirs": theirs} for name, (yours, theirs) in error.fields.items()}
 
 
 def bad_request(request, exception=None) -> HttpResponse:

@@ -36,6 +36,9 @@ ADOPTED_MODELS = [
     "scans.TaskQueue",  # the numbers that collide are what the design is tested against
 ]
 
+# What people may change though it has no version, for there is nothing to lose.
+UNVERSIONED_MODELS = ["accounts.SignInPolicy"]  # one switch, which is set to what its button says
+
 # How a path finds its plane, first match first; whatever is not listed is unbound.
 PLANE_PATHS = [
     ("/api/v1/token/", "unbound"),  # the log-in view binds the tenant that the body names
@@ -184,6 +187,7 @@ SPECTACULAR_SETTINGS = {
         "ScanState": "scans.models.Scan.State",
         "FindingState": "scans.models.Finding.State",
     },
+    "COMPONENT_SPLIT_PATCH": False,  # what changes something says itself which of its fields it needs
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }

@@ -15,6 +15,7 @@ from scans.report import report_response
 from scans.services import reconsider_blocked_scans
 from scans.targets import clean_ca_pem, clean_expiry, clean_host, is_scope_fixed, revoke
 from tenants.accounts.admin import workspace_site
+from tenants.edits import VersionedAdmin, VersionedForm
 
 
 class Decoder(json.JSONDecoder):
@@ -34,7 +35,7 @@ class JSONField(forms.JSONField):
         super().__init__(**options | {"decoder": Decoder})
 
 
-class TargetForm(forms.ModelForm):
+class TargetForm(VersionedForm):
     class Meta:
         model = Target
         fields = ["name", "host", "ports", "ca_pem", "is_active"]
@@ -76,7 +77,7 @@ class AuthorizationInline(admin.TabularInline):
 
 
 @admin.register(Target, site=workspace_site)
-class TargetAdmin(admin.ModelAdmin):
+class TargetAdmin(VersionedAdmin):
     form = TargetForm
     inlines = [AuthorizationInline]
     list_display = ["name", "host", "ports", "is_active", "authorized_until", "created_by", "created_at"]

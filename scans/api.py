@@ -19,9 +19,11 @@ from scans.serializers import (
     ScanDetailSerializer,
     ScanProfileSerializer,
     ScanSerializer,
+    TargetChangeSerializer,
     TargetSerializer,
 )
 from scans.targets import is_scope_fixed, revoke
+from tenants.edits import EditConflictSerializer
 
 
 class Conflict(APIException):
@@ -41,14 +43,17 @@ class TargetList(generics.ListCreateAPIView):
 
 
 class TargetDetail(mixins.UpdateModelMixin, generics.RetrieveAPIView):
-    serializer_class = TargetSerializer
     resource = "scans.target"
 
     def get_queryset(self):
         return Target.objects.all()
 
+    def get_serializer_class(self):
+        return TargetChangeSerializer if self.request.method == "PATCH" else TargetSerializer
+
+    @extend_schema(responses={200: TargetSerializer, 409: EditConflictSerializer})
     def patch(self, request, *args, **kwargs):
-        return self.partial_update(request, *args, **kwargs)
+        return self.update(request, *args, **kwargs)
 
     def perform_update(self, serializer):
         target, changes = serializer.instance, serializer.validated_data

@@ -15,6 +15,7 @@ from scans.addresses import AddressRefused, normalise_host
 from scans.engines import ENGINES
 from scans.engines.base import EngineInputError, from_json
 from tenants.models import IdentifierField, TenantModel, TenantQuerySet
+from tenants.versions import VersionedModel
 
 INTRUSIVENESS = ["passive", "safe_active", "intrusive"]  # each permits those before it
 SEVERITIES = ["info", "low", "medium", "high", "critical"]
@@ -46,7 +47,7 @@ def _validate_engines(engines: object) -> None:
             raise ValidationError(f"{name}: {error}") from None
 
 
-class Target(TenantModel):
+class Target(VersionedModel, TenantModel):
     """A host, and the ports of it that may be touched."""
 
     name = models.CharField(max_length=120)
@@ -209,8 +210,13 @@ class ScanRun(TenantModel):
         return f"{self.engine} of {self.scan_id}"
 
 
-class Finding(TenantModel):
+class Finding(VersionedModel, TenantModel):
     """A weakness at a place. The next scan that sees it updates it; ``fingerprint`` says what "it" is."""
+
+    # What a scan notes each time that it sees it.
+    UNREAD: ClassVar[frozenset[str]] = frozenset(
+        {"title", "severity", "cwe", "remediation", "confidence", "last_seen_at"}
+    )
 
     class State(models.TextChoices):
         OPEN = "open"
@@ -232,7 +238,6 @@ class Finding(TenantModel):
     remediation = models.TextField(blank=True)
     confidence = models.CharField(max_length=12, blank=True)
     state = models.CharField(max_length=8, choices=State, default=State.OPEN)
-    version = models.PositiveIntegerField(default=1)
     first_seen_at = models.DateTimeField(auto_now_add=True)
     last_seen_at = models.DateTimeField()
 

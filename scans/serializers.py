@@ -15,6 +15,7 @@ from scans.models import (
     Target,
 )
 from scans.targets import clean_ca_pem, clean_expiry, clean_host
+from tenants.edits import ChangeSerializer
 
 PORTS = {
     "type": "array",
@@ -65,14 +66,19 @@ class TargetSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = Target
-        fields = ["id", "name", "host", "ports", "ca_pem", "is_active", "created_by", "created_at"]
-        read_only_fields = ["created_by"]
+        fields = ["id", "name", "host", "ports", "ca_pem", "is_active", "created_by", "created_at", "version"]
+        read_only_fields = ["created_by", "version"]
 
     def validate_host(self, host):
         return clean_host(host)
 
     def validate_ca_pem(self, text):
         return clean_ca_pem(text)
+
+
+class TargetChangeSerializer(ChangeSerializer, TargetSerializer):
+    class Meta(TargetSerializer.Meta):
+        read_only_fields = ["created_by"]
 
 
 class AuthorizationSerializer(serializers.ModelSerializer):

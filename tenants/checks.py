@@ -8,6 +8,7 @@ from django.utils.module_loading import import_string
 from tenants.cached_pages import cached_routes
 from tenants.models import TenantModel
 from tenants.storage import PlaneStorage
+from tenants.versions import VersionedModel
 
 # What else stands in OPTIONS would undo a limit on waiting, or what the backend forbids, or seem to.
 OPTIONS_OF_ENGINES = {
@@ -102,6 +103,23 @@ def check_models(app_configs=None, **kwargs):
         if config.label in settings.TENANT_APPS
         for model in config.get_models()
         if not issubclass(model, TenantModel) and model._meta.label not in settings.ADOPTED_MODELS
+    ]
+
+
+@register("tenants")
+def check_versions(app_configs=None, **kwargs):
+    """What people may change by ``settings.RIGHTS`` tells them when somebody else has changed it first."""
+    changed = {name for table in settings.RIGHTS.values() for name, actions in table.items() if actions.get("change")}
+    excused = {label.lower() for label in settings.UNVERSIONED_MODELS}
+    unversioned = {model._meta.label_lower for model in apps.get_models() if not issubclass(model, VersionedModel)}
+    return [
+        Error(
+            f"{name} may be changed by people, and has no version: the last one undoes what the first one wrote.",
+            hint="Derive it from tenants.versions.VersionedModel, and what changes it from what tenants.edits has; or "
+            "name it in UNVERSIONED_MODELS in config/settings.py, with the reason.",
+            id="tenants.E018",
+        )
+        for name in sorted((changed & unversioned) - excused)
     ]
 
 

@@ -1,5 +1,7 @@
 """The errors of tenancy. Each has a stable ``code``; none carries a secret or another tenant's data."""
 
+from typing import Any
+
 
 class TenantError(Exception):
     """Something about tenants went wrong."""
@@ -99,6 +101,32 @@ class TooBusyError(TenantError):
     """More of something costly is asked for at once than this process does."""
 
     code = "too_busy"
+
+
+class StaleVersionError(TenantError):
+    """
+    Somebody else has changed the row since it was read, and nothing was written. ``fields`` has for each field that was
+    to be changed, and is another now, both values: what was to be written, and what stands there.
+    """
+
+    code = "stale"
+
+    def __init__(self, what: str, read: int, version: int, fields: dict[str, tuple[Any, Any]]):
+        super().__init__(f"This {what} was read at version {read} and is at version {version} now. Read it again.")
+        self.version = version
+        self.fields = fields
+
+
+class DeletedMeanwhileError(TenantError):
+    """The row that was to be changed is not there any more. It is not made again."""
+
+    code = "deleted"
+
+
+class UnnamedColumnsError(TenantError):
+    """A row that exists was to be saved whole, which would undo what others have changed of it since it was read."""
+
+    code = "unnamed_columns"
 
 
 class ForgedJobError(TenantError):

@@ -5,11 +5,13 @@ from typing import Any, cast
 
 import django.contrib.auth.management as auth_management
 import django.contrib.contenttypes.management as contenttypes_management
+from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS
 from django.db.migrations.loader import MigrationLoader
 from django.db.models.base import Model
 from django.db.models.manager import BaseManager
 
+from tenants.exceptions import UnnamedColumnsError
 from tenants.planes import current, real_alias, require_bound
 from tenants.routers import lives_in, require_same_database
 
@@ -32,6 +34,34 @@ def _into_real_database(save_base):
     def saving(self, raw=False, force_insert=False, force_update=False, using=None, update_fields=None):
         using = real_alias(using) if using == DEFAULT_DB_ALIAS else using
         return save_base(self, raw, force_insert, force_update, using, update_fields)
+
+    return saving
+
+
+def names_its_columns(model: type[Model]) -> bool:
+    """Whether an existing row of ``model`` is saved by the names of its columns only: those of our own apps are."""
+    app = model._meta.app_config
+    return app.label in settings.TENANT_APPS and not app.name.startswith("django.contrib.")
+
+
+def _by_name(save):
+    """
+    Django's plain ``save()`` writes every column of a loaded row, changed or not: it takes back what others have
+    written since, and makes the row again if they have deleted it. New rows are saved as ever, and so are fixtures,
+    which do not come by here.
+    """
+
+    @wraps(save)
+    def saving(self, *args, **kwargs):
+        given = dict(zip(("force_insert", "force_update", "using", "update_fields"), args, strict=False)) | kwargs
+        is_plain = not given.get("force_insert") and given.get("update_fields") is None
+        if is_plain and not self._state.adding and names_its_columns(type(self)):
+            require_same_database(self, require_bound(), "save() was called on")
+            raise UnnamedColumnsError(
+                f"save() would write every column of an existing {self._meta.label}. Name those that you have changed, "
+                "save(update_fields=[...]); a copy is made by save(force_insert=True)."
+            )
+        return save(self, *args, **kwargs)
 
     return saving
 
@@ -72,6 +102,7 @@ def _of_own_plane(create):
 def install() -> None:
     model, manager, loader = cast(Any, Model), cast(Any, BaseManager), cast(Any, MigrationLoader)
     model.save_base = _into_real_database(model.save_base)
+    model.save = _by_name(model.save)
     for name in ("save_base", "delete", "refresh_from_db"):
         setattr(model, name, _of_own_database(getattr(model, name)))
     loader.load_disk = _load_own_plane(loader.load_disk)

@@ -7,6 +7,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
 from django.contrib.auth import SESSION_KEY, authenticate
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.views import PasswordChangeView
 from django.db import transaction
 from django.http import HttpResponseRedirect
@@ -23,6 +24,7 @@ from tenants.accounts.support import open_accesses
 from tenants.accounts.support_admin import SupportAccessAdmin
 from tenants.accounts.tries import count_old_password
 from tenants.context import current_tenant
+from tenants.edits import VersionedAdmin, VersionedForm
 from tenants.exceptions import TenantSuspendedError, TooManyTriesError
 from tenants.planes import Plane, current
 
@@ -188,7 +190,12 @@ class WorkspaceSite(PlaneSite):
             return TemplateResponse(request, "tenants/suspended.html", self.each_context(request), status=403)
 
 
-class AccountAdmin(UserAdmin):
+class AccountForm(VersionedForm, UserChangeForm):
+    pass
+
+
+class AccountAdmin(VersionedAdmin, UserAdmin):
+    form = AccountForm
     list_display = ["username", "email", "role", "is_active", "last_login"]
     list_filter = ["role", "is_active"]
     search_fields = ["username", "email"]

@@ -12,9 +12,10 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from tenants.models import IdentifierField, TenantModel, TenantQuerySet
+from tenants.versions import VersionedModel, VersionedQuerySet
 
 
-class UserManager(BaseUserManager["User"]):
+class UserManager(BaseUserManager.from_queryset(VersionedQuerySet)):  # type: ignore[misc]  # a class made at import
     def create_user(self, username: str, password: str | None = None, **fields) -> "User":
         user = self.model(username=username, **fields)
         user.set_password(password)
@@ -26,7 +27,7 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(username, password, role=User.Role.OWNER, **fields)
 
 
-class User(AbstractBaseUser, PermissionsMixin):
+class User(VersionedModel, AbstractBaseUser, PermissionsMixin):
     class Role(models.TextChoices):
         """What each may do: config/roles.py."""
 
@@ -47,10 +48,11 @@ class User(AbstractBaseUser, PermissionsMixin):
         null=True, unique=True, editable=False, help_text="Whom of control this row stands for, in a tenant."
     )
 
-    objects = UserManager()
+    objects: ClassVar[Any] = UserManager()
     USERNAME_FIELD = "username"
     EMAIL_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
+    UNREAD: ClassVar[frozenset[str]] = frozenset({"password", "last_login"})
 
     class Meta:
         # Whatever door looks for an active account finds none: an operator comes in through a support access alone.
@@ -61,18 +63,32 @@ class User(AbstractBaseUser, PermissionsMixin):
     @classmethod
     def from_db(cls, db, field_names, values):
         user = super().from_db(db, field_names, values)
-        user._as_read = {name: user.__dict__.get(name) for name in ENDING_LOG_INS}
+        user._as_read = user._columns()
         return user
 
-    def save(self, *args, **kwargs):
-        """In the same transaction, the log-ins of an account whose password changed or that was disabled end."""
+    def save(self, *args, update_fields=None, **kwargs):
+        """
+        In the same transaction, the log-ins of an account whose password changed or that was disabled end.
+
+        Django's own password forms, and its ``changepassword``, save the whole row when they have set a password: if it
+        is all that was changed, it alone is written.
+        """
         before = self.__dict__.get("_as_read", {})
+        if update_fields is None and not self._state.adding and not kwargs.get("force_insert"):
+            if [name for name, value in self._columns().items() if before.get(name) != value] != ["password"]:
+                super().save(*args, **kwargs)  # refused
+                return
+            update_fields = ["password"]
         with transaction.atomic():
-            super().save(*args, **kwargs)
+            super().save(*args, update_fields=update_fields, **kwargs)
             for name, reason in ENDING_LOG_INS.items():
                 if name in before and before[name] != self.__dict__.get(name):
                     self.logins.end(reason)
-        self._as_read = {name: self.__dict__.get(name) for name in ENDING_LOG_INS}
+        self._as_read = self._columns()
+
+    def _columns(self) -> dict[str, Any]:
+        names = {field.attname for field in self._meta.concrete_fields} - {"version"}
+        return {name: self.__dict__.get(name) for name in names}
 
     @property
     def is_staff(self) -> bool:

@@ -84,6 +84,25 @@ def test_ports_and_engines_are_described_as_they_are_checked(schema):
     assert {"ports", "tls", "http"} <= set(schemas["ScanProfile"]["properties"]["engines"]["properties"])
 
 
+def test_a_change_takes_the_version_that_was_read_and_a_stale_one_is_told_both_values(schema):
+    changing = {path: methods["patch"] for path, methods in schema["paths"].items() if "patch" in methods}
+    assert "/api/v1/targets/{id}/" in changing
+    for patch in changing.values():
+        body = schema_of(schema, patch["requestBody"])
+        read_only = {name for name, field in body["properties"].items() if field.get("readOnly")}
+        assert set(body["required"]) - read_only == {"version"}
+        assert body["properties"]["version"]["minimum"] == 1
+        told = schema_of(schema, patch["responses"]["409"])
+        assert set(told["properties"]) == {"code", "detail", "version", "errors"}
+        assert set(told["required"]) == {"code", "detail"}
+    assert set(schema["components"]["schemas"]["BothValues"]["properties"]) == {"yours", "theirs"}
+
+
+def schema_of(schema, described):
+    reference = described["content"]["application/json"]["schema"]["$ref"]
+    return schema["components"]["schemas"][reference.rpartition("/")[2]]
+
+
 def test_the_schema_and_its_page_are_served_to_everybody(stranger_api, schema):
     served = stranger_api.get("/api/schema/")
     page = stranger_api.get("/api/docs/")

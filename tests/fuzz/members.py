@@ -76,6 +76,9 @@ class OwnWorld:
     def new_tokens(self, persona: str) -> dict[str, str]:
         return self._world.new_tokens(self._member.persona)
 
+    def version(self, plane: str, kind: str) -> int:
+        return self._world.version(self._member.slug if plane == "acme" else plane, kind)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._world, name)
 

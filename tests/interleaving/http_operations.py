@@ -71,7 +71,8 @@ def create_by_http(unit):
 def patch_by_http(unit):
     tenant, key = whose(unit), shared_key(unit.chance.choice([1, 2, 3]))
     mark = unit.mark_of(tenant)
-    ask(unit, tenant, "PATCH", f"/api/v1/targets/{key}/", {"name": mark})
+    read = ask(unit, tenant, "GET", f"/api/v1/targets/{key}/")
+    ask(unit, tenant, "PATCH", f"/api/v1/targets/{key}/", {"name": mark, "version": read.get("version", 1)})
     unit.machine.ledgers[tenant].targets[key] = mark
 
 

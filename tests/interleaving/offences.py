@@ -117,14 +117,17 @@ READS: dict[str, Offence] = {name: Offence(make, read) for name, make in LAZY.it
 }
 # These would write.
 WRITES: dict[str, Offence] = {
-    "save": Offence(first, lambda made: made.save()),
     "save of one field": Offence(first, lambda made: made.save(update_fields=["name"])),
-    "save with using": Offence(first, lambda made: made.save(using="default")),
-    "save of a loaded task": Offence(lambda: TaskQueue.objects.get(pk=41), lambda made: made.save()),
+    "save with using": Offence(first, lambda made: made.save(using="default", update_fields=["name"])),
+    "save of a loaded task": Offence(
+        lambda: TaskQueue.objects.get(pk=41), lambda made: made.save(update_fields=["dispatches"])
+    ),
     "save of a renamed group": Offence(lambda: Group.objects.get(pk=1), lambda made: made.save()),
-    "save of a copy": Offence(lambda: copy.deepcopy(first()), lambda made: made.save()),
-    "save of a copy with a new key": Offence(lambda: without_key(first()), lambda made: made.save()),
-    "save of a pickled object": Offence(lambda: pickle.dumps(first()), lambda made: pickle.loads(made).save()),
+    "save of a copy": Offence(lambda: copy.deepcopy(first()), lambda made: made.save(update_fields=["name"])),
+    "save of a copy with a new key": Offence(lambda: without_key(first()), lambda made: made.save(force_insert=True)),
+    "save of a pickled object": Offence(
+        lambda: pickle.dumps(first()), lambda made: pickle.loads(made).save(update_fields=["name"])
+    ),
     "delete of an object": Offence(lambda: Authorization.objects.get(pk=shared_key(21)), lambda made: made.delete()),
     "delete with using": Offence(
         lambda: Authorization.objects.get(pk=shared_key(21)), lambda made: made.delete(using="default")
@@ -133,7 +136,8 @@ WRITES: dict[str, Offence] = {
     "delete of a queryset": Offence(lambda: Authorization.objects.all(), lambda made: made.delete()),
     "update with an object": Offence(first, lambda made: Scan.objects.filter(pk=shared_key(41)).update(target=made)),
     "save of a row that was given an object": Offence(
-        first, lambda made: changed(Authorization.objects.get(pk=shared_key(21)), target=made).save()
+        first,
+        lambda made: changed(Authorization.objects.get(pk=shared_key(21)), target=made).save(update_fields=["target"]),
     ),
     "bulk_create": Offence(lambda: [first()], lambda made: Target.objects.bulk_create(made, ignore_conflicts=True)),
     "bulk_update": Offence(lambda: [first()], lambda made: Target.objects.bulk_update(made, ["name"])),

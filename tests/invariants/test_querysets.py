@@ -111,9 +111,11 @@ CASES = {
         lambda: Target.objects.first(),
         lambda made: Authorization(target=made, statement="x"),
     ),
-    "save": (lambda: Target.objects.first(), lambda made: made.save()),
     "save of one field": (lambda: Target.objects.first(), lambda made: made.save(update_fields=["name"])),
-    "save with using": (lambda: Target.objects.first(), lambda made: made.save(using="default")),
+    "save with using": (
+        lambda: Target.objects.first(),
+        lambda made: made.save(using="default", update_fields=["name"]),
+    ),
     "delete of an object": (lambda: Authorization.objects.first(), lambda made: made.delete()),
     "refresh": (lambda: Target.objects.first(), lambda made: made.refresh_from_db()),
     "full_clean": (lambda: User.objects.first(), lambda made: made.full_clean()),
@@ -125,9 +127,18 @@ CASES = {
     "add to a relation": (lambda: User.objects.first(), lambda made: _group().user_set.add(made)),
     "set of a relation": (lambda: [User.objects.first()], lambda made: _group().user_set.set(made)),
     "remove from a relation": (lambda: User.objects.first(), lambda made: _group().user_set.remove(made)),
-    "a pickled object": (lambda: pickle.dumps(Target.objects.first()), lambda made: pickle.loads(made).save()),
-    "a copied object": (lambda: copy.deepcopy(Target.objects.first()), lambda made: made.save()),
-    "a copy with a new key": (lambda: _without_key(Target.objects.first()), lambda made: made.save()),
+    "a pickled object": (
+        lambda: pickle.dumps(Target.objects.first()),
+        lambda made: pickle.loads(made).save(update_fields=["name"]),
+    ),
+    "a copied object": (
+        lambda: copy.deepcopy(Target.objects.first()),
+        lambda made: made.save(update_fields=["name"]),
+    ),
+    "a copy with a new key": (
+        lambda: _without_key(Target.objects.first()),
+        lambda made: made.save(force_insert=True),
+    ),
 }
 
 

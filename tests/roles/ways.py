@@ -30,6 +30,7 @@ BODIES = {
 }
 NO_INLINES = {"authorizations-TOTAL_FORMS": "0", "authorizations-INITIAL_FORMS": "0"}
 TARGET_AS_IT_IS = {"name": "shop", "host": "shop.example.com", "ports": "[80, 443]", "is_active": "on"}
+AS_IT_IS = {"version": "1"}
 AN_INLINE = {
     "authorizations-TOTAL_FORMS": "1",
     "authorizations-INITIAL_FORMS": "0",
@@ -74,7 +75,7 @@ def api_ways() -> Iterator[Way]:
         if row:
             yield Way(resource, "view", "GET", row)
             yield Way(resource, "view", "HEAD", row)
-            yield Way(resource, "change", "PATCH", row, {"name": "changed"})
+            yield Way(resource, "change", "PATCH", row, {"name": "changed", "version": 1})
     yield from (Way("accounts.apikey", "view", "GET", path) for path in ("api-keys/", "api-keys/{apikey}/"))
     yield Way("accounts.apikey", "add", "POST", "api-keys/", {"name": "new", "expires_at": TOMORROW.isoformat()})
     yield Way("accounts.apikey", "delete", "DELETE", "api-keys/{apikey}/")
@@ -86,6 +87,10 @@ def api_ways() -> Iterator[Way]:
 
 
 def workspace_ways() -> Iterator[Way]:
+    # First, while the target is at the version that its page names.
+    yield Way(
+        "scans.authorization", "add", "POST", "scans/target/{target}/change/", TARGET_AS_IT_IS | AS_IT_IS | AN_INLINE
+    )
     for resource, rows in WORKSPACE.items():
         row = f"{rows}{{{resource.partition('.')[2]}}}/"
         form = FORMS[resource]
@@ -93,7 +98,9 @@ def workspace_ways() -> Iterator[Way]:
             yield Way(resource, "view", "GET", path)
         yield Way(resource, "add", "GET", f"{rows}add/")
         yield Way(resource, "add", "POST", f"{rows}add/", form)
-        yield Way(resource, "change", "POST", f"{row}change/", form | {"username": "changed", "name": "changed"})
+        yield Way(
+            resource, "change", "POST", f"{row}change/", form | AS_IT_IS | {"username": "changed", "name": "changed"}
+        )
         yield Way(resource, "delete", "GET", f"{row}delete/")
         yield Way(resource, "delete", "POST", f"{row}delete/", {"post": "yes"})
         selected = {"_selected_action": row.rpartition("/")[0].rpartition("/")[2]}
@@ -106,4 +113,3 @@ def workspace_ways() -> Iterator[Way]:
         yield Way("accounts.supportaccess", "grant", "POST", f"accounts/supportaccess/{{{of}}}/decide/", decision)
     yield Way("accounts.user", "change", "GET", "accounts/user/{user}/password/")
     yield Way("accounts.user", "change", "POST", "accounts/user/{user}/password/", PASSWORDS)
-    yield Way("scans.authorization", "add", "POST", "scans/target/{target}/change/", TARGET_AS_IT_IS | AN_INLINE)

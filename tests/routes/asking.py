@@ -137,8 +137,9 @@ def account(world):
     return {"username": f"new{world.next()}", "role": "tester"} | passwords
 
 
-def account_change(world):
-    return {"username": f"new{world.next()}", "role": "tester", "is_active": "on"}
+def account_change(world, plane="acme"):
+    fields = {"username": f"new{world.next()}", "role": "tester", "is_active": "on"}
+    return fields | {"version": world.version(plane, "user")}
 
 
 def new_password(world):
@@ -163,7 +164,9 @@ BODIES = {
         "reason": "To see why", "scope": "read", "hours": 1,
     },
     "/api/v1/targets/": target,
-    "/api/v1/targets/<uuid:pk>/": lambda world: {"name": f"new {world.next()}"},
+    "/api/v1/targets/<uuid:pk>/": lambda world: {
+        "name": f"new {world.next()}", "version": world.version("acme", "target"),
+    },
     "/api/v1/targets/<uuid:target_id>/authorizations/": lambda world: {
         "statement": "signed", "expires_at": (timezone.now() + timedelta(days=7)).isoformat(),
     },
@@ -181,7 +184,7 @@ BODIES = {
     "/t/<slug>/scans/target/<path:object_id>/change/": lambda world: target_form(world) | {
         "authorizations-TOTAL_FORMS": "1", "authorizations-INITIAL_FORMS": "1",
         "authorizations-0-id": world.ids["acme"]["authorization"],
-        "authorizations-0-target": world.ids["acme"]["target"],
+        "authorizations-0-target": world.ids["acme"]["target"], "version": world.version("acme", "target"),
     },
     "/t/<slug>/scans/scanprofile/add/": lambda world: profile(world) | {"engines": '{"ports": {}}'},
     "/t/<slug>/scans/authorization/": lambda world: {
@@ -191,6 +194,6 @@ BODIES = {
     "/operator/password_change/": new_password,
     "/operator/second-factor/": lambda world: {"step": "begin", "password": PASSWORD},
     "/operator/accounts/user/add/": account,
-    "/operator/accounts/user/<path:object_id>/change/": account_change,
+    "/operator/accounts/user/<path:object_id>/change/": lambda world: account_change(world, "control"),
     "/operator/accounts/user/<id>/password/": set_password,
 }  # fmt: skip

@@ -31,6 +31,7 @@ from scans.models import (
 )
 from tenants.accounts.models import ApiKey, RecoveryCode, SecondFactor, SignInPolicy, SupportAccess, Tries
 from tenants.context import control_plane, tenant_context
+from tenants.exceptions import TenantError
 from tenants.models import DatabaseServer, LifecycleEvent, Tenant
 from tenants.planes import here
 from tenants.tokens import TenantRefreshToken
@@ -138,6 +139,14 @@ class World:
         rows = [user, key, access, target, authorization, profile, scan, run, finding, occurrence]
         self.ids[slug] = {row._meta.model_name: str(row.pk) for row in rows}
         self.content_type = str(ContentType.objects.get_for_model(type(user)).pk)  # the same in both
+
+    def version(self, plane: str, kind: str) -> int:
+        """The one that a person would have read, while there was something to read."""
+        try:
+            with binding_of(plane):
+                return {"user": get_user_model(), "target": Target}[kind].objects.get(pk=self.ids[plane][kind]).version
+        except TenantError:
+            return 1
 
     def next(self) -> int:
         """For names that must be new."""

@@ -54,7 +54,8 @@ def finding(alice):
 
 
 def target_form(**changes):
-    return {"name": "Shop", "host": "Shop.Example.COM", "ports": "[443]", "ca_pem": ""} | NO_AUTHORIZATIONS | changes
+    fields = {"name": "Shop", "host": "Shop.Example.COM", "ports": "[443]", "ca_pem": "", "version": "1"}
+    return fields | NO_AUTHORIZATIONS | changes
 
 
 def authorization_form(**changes):
@@ -157,7 +158,7 @@ def test_only_an_owner_adds_an_authorisation(owner, tester, alice):
     tester.post(path, target_form() | authorization_form())
     with tenant_context("acme"):
         assert not Authorization.objects.exists()
-    owner.post(path, target_form() | authorization_form())
+    owner.post(path, target_form(version="2") | authorization_form())
 
     with tenant_context("acme"):
         assert [(row.statement, row.created_by_id) for row in target.authorizations.all()] == [("Signed.", alice.pk)]
@@ -215,7 +216,7 @@ def test_a_valid_authorisation_cannot_be_moved_to_another_scope(owner, finding):
         target = Target.objects.get()
         assert (target.name, target.host, target.ports) == ("Renamed", "shop.example.com", [80, 443])
         Authorization.objects.update(revoked_at=timezone.now())
-    owner.post(path, move)
+    owner.post(path, move | {"version": "2"})
 
     with tenant_context("acme"):
         assert Target.objects.get().host == "elsewhere.example.com"

@@ -41,7 +41,7 @@ def test_a_target_is_created_with_its_host_in_one_spelling(tom_api, tom):
 
 
 def test_what_is_read_only_or_unknown_is_ignored(tom_api, tom, alice):
-    mine = {"id": str(uuid4()), "created_by": str(alice.pk), "created_at": "2001-01-01T00:00:00Z"}
+    mine = {"id": str(uuid4()), "created_by": str(alice.pk), "created_at": "2001-01-01T00:00:00Z", "version": 7}
     unknown = {"tenant": "globex", "authorised": True, "role": "owner", "argv": ["--script=x"]}
 
     created = tom_api.post("/api/v1/targets/", TARGET | mine | unknown).json()
@@ -49,7 +49,9 @@ def test_what_is_read_only_or_unknown_is_ignored(tom_api, tom, alice):
     assert created["id"] != mine["id"]
     assert created["created_by"] == str(tom.pk)
     assert created["created_at"] > "2020"
-    assert created.keys() == {"id", "name", "host", "ports", "ca_pem", "is_active", "created_by", "created_at"}
+    assert created["version"] == 1
+    fields = {"id", "name", "host", "ports", "ca_pem", "is_active", "created_by", "created_at", "version"}
+    assert created.keys() == fields
 
 
 BAD_TARGETS = {
@@ -99,7 +101,7 @@ def test_a_target_that_is_none_is_refused_by_the_field(alice_api, fault):
 def test_a_target_is_read_and_changed(tom_api, target):
     path = f"/api/v1/targets/{target.pk}/"
 
-    changed = tom_api.patch(path, {"name": "Renamed", "ports": [8443]})
+    changed = tom_api.patch(path, {"version": 1, "name": "Renamed", "ports": [8443]})
 
     assert changed.status_code == 200
     assert tom_api.get(path).json() == changed.json()
@@ -120,10 +122,10 @@ def test_a_valid_authorisation_cannot_be_moved_to_another_scope(alice_api, tom_a
     with tenant_context("acme"):
         authorization = authorize(target, alice)
 
-    refused = tom_api.patch(path, change | {"name": "Renamed"})
-    harmless = tom_api.patch(path, {"host": target.host, "ports": target.ports, "name": "Same scope"})
+    refused = tom_api.patch(path, change | {"version": 1, "name": "Renamed"})
+    harmless = tom_api.patch(path, {"version": 1, "host": target.host, "ports": target.ports, "name": "Same scope"})
     alice_api.post(f"{path}authorizations/{authorization.pk}/revoke/")
-    allowed = tom_api.patch(path, change)
+    allowed = tom_api.patch(path, change | {"version": 2})
 
     assert (refused.status_code, refused.json()["code"]) == (409, "target_authorized")
     assert (harmless.status_code, harmless.json()["name"]) == (200, "Same scope")
@@ -320,7 +322,7 @@ def test_what_makes_a_blocked_scan_runnable_wakes_the_dispatcher(acme, alice_api
         TaskQueue.objects.create(task_id=scan.number, available_at=timezone.now() + timedelta(hours=1))
 
     path = f"/api/v1/targets/{target.pk}/{mend}"
-    response = alice_api.post(path, proof()) if mend else alice_api.patch(path, {"is_active": True})
+    response = alice_api.post(path, proof()) if mend else alice_api.patch(path, {"version": 1, "is_active": True})
 
     assert response.status_code in (200, 201) and wait_for_work(1) == [acme.pk]
     with tenant_context("acme"):

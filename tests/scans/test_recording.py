@@ -141,7 +141,7 @@ def test_a_fixed_finding_that_is_seen_again_is_opened_again(target):
 
         record_finding(run, RULE, EVENT, HOST)
 
-        assert rows() == [("/.env", "open", 2)]
+        assert rows() == [("/.env", "open", 3)]  # fixed, and opened again
 
 
 # What a run must be for an absence in it to close: each differs from the one that closes in one thing.

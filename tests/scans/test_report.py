@@ -220,7 +220,7 @@ def test_a_scan_that_has_not_ended_says_so(scan, state):
 
 def test_only_the_engines_of_the_profile_are_expected(scan):
     scan.profile = ScanProfile.objects.create(name="tls only", engines={"tls": {}})
-    scan.save()
+    scan.save(update_fields=["profile"])
     run_completely(scan, "tls")
 
     assert COMPLETE in page_of(scan).text
@@ -229,7 +229,7 @@ def test_only_the_engines_of_the_profile_are_expected(scan):
 def test_the_ports_are_those_that_the_engines_were_given(scan):
     run_completely(scan, "ports", "tls", "http")
     scan.target.ports = [1, 2, 3]
-    scan.target.save()
+    scan.target.save(update_fields=["ports"])
 
     assert "Ports in scope 443 Profile" in page_of(scan).text
 
@@ -254,7 +254,7 @@ def test_no_field_brings_markup_or_control_characters_into_the_page(scan, text):
     Finding.objects.filter(port=1).update(first_seen_at=scan.created_at - timedelta(days=1))
     scan.target.name = text
     scan.target.host = text
-    scan.target.save()
+    scan.target.save(update_fields=["name", "host"])
     ScanProfile.objects.update(name=text)
     Scan.objects.filter(pk=scan.pk).update(reason=text[:40], state=Scan.State.PARTIAL)
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 from django.db import OperationalError, transaction
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
@@ -10,7 +11,8 @@ from django.urls import get_urlconf, path, reverse
 from django.views.decorators.csrf import csrf_exempt
 
 import config.urls
-from scans.models import ScanProfile
+from scans.models import ScanProfile, Target
+from scans.services import request_scan
 from tenants.context import control_plane, tenant_context
 from tenants.exceptions import NoTenantError, TenantSuspendedError
 from tenants.planes import _bound, current
@@ -35,6 +37,33 @@ def write(request, status):
 @csrf_exempt
 async def write_async(request, status):
     await ScanProfile.objects.acreate(name="written", engines={})
+    return HttpResponse(status=status)
+
+
+announced: list[int] = []
+
+
+@csrf_exempt
+def announce(request, status):
+    """Writes a row and, once that has committed, says how many of them others can read."""
+    ScanProfile.objects.create(name=f"announced {status}", engines={})
+    transaction.on_commit(lambda: announced.append(read_by_others()))
+    return HttpResponse(status=status)
+
+
+def read_by_others():
+    def read():
+        with tenant_context("acme"):
+            return ScanProfile.objects.filter(name__startswith="announced").count()
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        return elsewhere.submit(read).result()
+
+
+@csrf_exempt
+def ask_for_a_scan(request, status):
+    target = Target.objects.get()
+    request_scan(target=target, profile=ScanProfile.objects.get(name="standard"), user=target.created_by)
     return HttpResponse(status=status)
 
 
@@ -120,6 +149,8 @@ VIEWS = [
     path("where-async/", where_async),
     path("write/<int:status>/", write),
     path("write-async/<int:status>/", write_async),
+    path("announce/<int:status>/", announce),
+    path("ask-for-a-scan/<int:status>/", ask_for_a_scan),
     path("write-and-crash/", write_and_crash),
     path("write-and-crash-async/", write_and_crash_async),
     path("swallow/", swallow_a_broken_transaction),

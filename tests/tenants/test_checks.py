@@ -4,7 +4,14 @@ import pytest
 from django.conf import settings as live
 from django.core.checks import run_checks
 
-from tenants.checks import check_facets, check_models, check_planes, check_shared_state, check_wiring
+from tenants.checks import (
+    check_facets,
+    check_models,
+    check_planes,
+    check_shared_state,
+    check_versions,
+    check_wiring,
+)
 from tenants.context import control_plane
 from tenants.storage import PlaneStorage
 
@@ -30,6 +37,7 @@ FAULTS = {
     "E015": ("STORAGES", lambda: {"default": {"BACKEND": "django.core.files.storage.FileSystemStorage"}}, "one place"),
     "E016": ("MIDDLEWARE", lambda: sorted(live.MIDDLEWARE, key=lambda path: "Plane" in path), "plane is bound"),
     "E017": ("SESSION_ENGINE", lambda: "django.contrib.sessions.backends.file", "one directory"),
+    "E018": ("RIGHTS", lambda: {"tenant": {"scans.scanprofile": {"change": ("owner",)}}}, "scans.scanprofile may be"),
 }
 CACHE = "django.middleware.cache"
 LOCAL, MYSQL = "django.core.cache.backends.locmem.LocMemCache", "tenants.backends.mysql"
@@ -51,6 +59,7 @@ def test_a_fault_is_an_error_that_says_what_to_do(with_setting, number):
     setting, value, message = FAULTS[number]
     with_setting(setting, value())
     errors = [*check_planes(), *check_wiring(), *check_models(), *check_shared_state(), *check_facets()]
+    errors += check_versions()
     assert [error.id for error in errors] == [f"tenants.{number}"]
     assert message in errors[0].msg
     assert errors[0].is_serious()

@@ -34,9 +34,9 @@ def test_an_object_that_came_through_default_knows_its_tenant(acme, globex, thro
         add("row")
         row = through()
         assert row._state.db == acme.alias
-        row.save()
+        row.save(update_fields=["name"])
     with tenant_context("globex"), pytest.raises(WrongTenantError):
-        row.save()
+        row.save(update_fields=["name"])
     assert names("globex") == set()
 
 
