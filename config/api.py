@@ -42,6 +42,14 @@ class CSRFFailure(Exception):
     """A form came without its token, or from another site."""
 
 
+class TooManyRequests(Exception):
+    """One account asked more often than one may. ``retry_after``: in so many seconds it may again."""
+
+    def __init__(self, retry_after: int):
+        super().__init__(f"again in {retry_after} s")
+        self.retry_after = retry_after
+
+
 Body = dict[str, str]
 UNAUTHORISED = {"code": "not_authenticated", "detail": "The credentials are not valid."}
 NOT_FOUND = {"code": "not_found", "detail": "Not found."}
@@ -88,6 +96,7 @@ ANSWERS: dict[type[Exception], tuple[int, Body]] = {
     SuspiciousOperation: (400, BAD_REQUEST),
     BadRequest: (400, BAD_REQUEST),
     TooManyTriesError: (429, {"code": "too_many_tries", "detail": "Too many tries have failed. Try again later."}),
+    TooManyRequests: (429, {"code": "too_many_requests", "detail": "This account asks too often. Try again shortly."}),
     TooBusyError: (503, {"code": "too_busy", "detail": "Too much is asked for at once. Try again shortly."}),
     TenantUnavailableError: (503, IN_MAINTENANCE),
     SecretError: (503, IN_MAINTENANCE),

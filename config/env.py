@@ -48,6 +48,7 @@ class Environment:
     sweep_seconds: int
     trusted_proxies: int
     parallel_hashes: int
+    requests_per_minute: int
 
 
 def read_environment() -> Environment:
@@ -71,6 +72,7 @@ def read_environment() -> Environment:
         "lease_seconds": env.int("BULKHEAD_LEASE_SECONDS", 30, validate=validate.Range(2, 600)),
         "sweep_seconds": env.int("BULKHEAD_SWEEP_SECONDS", 30, validate=validate.Range(1, 600)),
         "trusted_proxies": env.int("BULKHEAD_TRUSTED_PROXIES", 0, validate=validate.Range(0, 8)),
+        "requests_per_minute": env.int("BULKHEAD_REQUESTS_PER_MINUTE", 600, validate=validate.Range(0, 1_000_000)),
         "parallel_hashes": env.int("BULKHEAD_PARALLEL_HASHES", 2, validate=validate.Range(1, 64)),
     }
     environment["control_database"] = _database(values["DATABASE_URL"], home, faults)

@@ -40,6 +40,7 @@ class Schema(AutoSchema):
     def _errors(self, path: str, operation: dict) -> dict[str, tuple[type[serializers.Serializer], str]]:
         has_body = "requestBody" in operation
         has_query = any(parameter["in"] == "query" for parameter in operation.get("parameters", []))
+        is_renewal = path.startswith("/api/v1/token/") and path != "/api/v1/token/"
         is_log_in = path.startswith("/api/v1/token/")
         errors = {
             "400": (InvalidSerializer, "Not valid.", has_body or has_query),
@@ -54,7 +55,7 @@ class Schema(AutoSchema):
             "409": (ErrorSerializer, "Not as things are: `code` says why.", self.method != "GET" and not is_log_in),
             "413": (ErrorSerializer, "The body is too large.", has_body),
             "415": (ErrorSerializer, "The body is no JSON.", has_body),
-            "429": (ErrorSerializer, "Too many tries: again after `Retry-After` seconds.", path == "/api/v1/token/"),
+            "429": (ErrorSerializer, "Asked too often: again after `Retry-After` seconds.", not is_renewal),
             "503": (ErrorSerializer, "Try again after `Retry-After` seconds.", True),
         }
         return {status: (serializer, words) for status, (serializer, words, occurs) in errors.items() if occurs}

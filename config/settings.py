@@ -16,6 +16,7 @@ BULKHEAD_ALLOW_PRIVATE_TARGETS = _env.allow_private_targets
 BULKHEAD_LEASE_SECONDS = _env.lease_seconds
 BULKHEAD_SWEEP_SECONDS = _env.sweep_seconds
 BULKHEAD_TRUSTED_PROXIES = _env.trusted_proxies
+BULKHEAD_REQUESTS_PER_MINUTE = _env.requests_per_minute
 BULKHEAD_PARALLEL_HASHES = _env.parallel_hashes
 BULKHEAD_CONNECTION_MAX_AGE = _env.connection_max_age
 BULKHEAD_CONNECTIONS_PER_THREAD = 8  # tenant connections kept open, least recently used closed first
@@ -87,6 +88,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "tenants.accounts.sessions.SessionLimitsMiddleware",
+    "config.throttles.RequestLimitMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 

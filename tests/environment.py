@@ -22,6 +22,7 @@ os.environ |= {
     "BULKHEAD_HOME": str(HOME),
     "BULKHEAD_ALLOW_LOOPBACK_TARGETS": "true",
     "BULKHEAD_LEASE_SECONDS": "2",
+    "BULKHEAD_REQUESTS_PER_MINUTE": "0",  # tests ask as fast as they can: see tests/config/test_throttles.py
     "DJANGO_SETTINGS_MODULE": "config.settings",
 }
 

@@ -48,7 +48,7 @@ class Installation:
     def __init__(self, home: Path, registered: int, databases: int, server: MariaDB | None):
         self.environment = {
             name: value for name, value in os.environ.items() if name.startswith(("PATH", "PYTHON", "LD_"))
-        } | {"BULKHEAD_HOME": str(home), "PYTHONPATH": str(ROOT)}
+        } | {"BULKHEAD_HOME": str(home), "PYTHONPATH": str(ROOT), "BULKHEAD_REQUESTS_PER_MINUTE": "0"}
         argv = ["--registered", str(registered), "--databases", str(databases)]
         if server is not None:
             control = f"control_{registered}_{databases}"

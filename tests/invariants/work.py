@@ -25,7 +25,7 @@ def run_python(installation, code: str) -> str:
     control = settings.DATABASES["control"]
     kept = ("PATH", "PYTHON", "DJANGO", "COVERAGE")
     environment = {name: value for name, value in os.environ.items() if name.startswith(kept)}
-    environment["BULKHEAD_HOME"] = str(installation.home)
+    environment |= {"BULKHEAD_HOME": str(installation.home), "BULKHEAD_REQUESTS_PER_MINUTE": "0"}
     if installation.engine == "mysql":
         login = f"{control['USER']}:{control['PASSWORD']}"
         environment["DATABASE_URL"] = f"mysql://{login}@{control['HOST']}:{control['PORT']}/{control['NAME']}"
