@@ -1,9 +1,8 @@
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView
 
 from config import api, health
-from config.api_docs import DocsView
+from config.api_docs import DocsView, SchemaView
 from tenants.accounts.api import LogoutView, MeView, RefreshView, TokenView
 from tenants.accounts.api_key_views import ApiKeyDetail, ApiKeyList
 from tenants.accounts.support_views import (
@@ -17,7 +16,7 @@ from tenants.admin import operator_site
 urlpatterns = [
     path("healthz", health.alive),
     path("readyz", health.ready),
-    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/schema/", SchemaView.as_view(), name="schema"),
     path("api/docs/", DocsView.as_view(url_name="schema"), name="docs"),
     path("api/v1/token/", TokenView.as_view(), name="token"),
     path("api/v1/token/refresh/", RefreshView.as_view(), name="token-refresh"),

@@ -195,3 +195,14 @@ def test_what_somebody_sent_makes_no_line_of_its_own_in_the_log():
         r"Not found: a\r\n2026-03-29T01:30:00.000Z INFO x [- -] forged\x1b[2J\x85\u2028\x9b"
     )
     assert len(formatted("Not found: %s", forged).splitlines()) == 1
+
+
+def test_the_apis_description_is_the_same_whatever_is_asked_and_made_once(installation, monkeypatch):
+    first = Client().get("/api/schema/")
+    monkeypatch.setattr("config.api_docs.SchemaGenerator", None)  # it would have to be made anew with this
+
+    for query in ("version=9", 'version="; x="', "version=%0d%0aX-Evil: 1", "lang=de", "lang=%00", "urlconf=x"):
+        answer = Client().get(f"/api/schema/?{query}")
+        assert (answer.status_code, answer.content) == (200, first.content), query
+        assert answer["Content-Disposition"] == 'inline; filename="bulkhead.yaml"', query
+        assert "X-Evil" not in answer
