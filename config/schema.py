@@ -39,11 +39,10 @@ class Schema(AutoSchema):
 
     def _errors(self, path: str, operation: dict) -> dict[str, tuple[type[serializers.Serializer], str]]:
         has_body = "requestBody" in operation
-        has_query = any(parameter["in"] == "query" for parameter in operation.get("parameters", []))
         is_renewal = path.startswith("/api/v1/token/") and path != "/api/v1/token/"
         is_log_in = path.startswith("/api/v1/token/")
         errors = {
-            "400": (InvalidSerializer, "Not valid.", has_body or has_query),
+            "400": (InvalidSerializer, "Not valid, or malformed.", True),
             "401": (ErrorSerializer, "The token or the log-in is not valid.", True),
             "403": (
                 ErrorSerializer,

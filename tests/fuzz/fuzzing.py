@@ -20,7 +20,7 @@ from schemathesis.core import NOT_SET
 
 from tests.fuzz.judging import Asked, faults_of
 from tests.fuzz.members import Member, example_of
-from tests.fuzz.mutations import broken
+from tests.fuzz.mutations import NOT_DESCRIBED, breakages, broken
 from tests.routes.world import World, contents
 
 WAYS = ["fits", "does not fit", "is broken", "is an example", "is a broken example"]
@@ -51,6 +51,7 @@ class Fuzz:
 
     def run(self, examples: int, seed: int) -> None:
         """A third of them alone, in turn, so that nothing of the other's may change; the others at once."""
+        self.chance.seed(seed)
         for member, other in ((self.acme, self.globex), (self.globex, self.acme)):
             before = _kept(other.slug)
             for operation in self.operations:
@@ -59,6 +60,7 @@ class Fuzz:
                 for number in (1, 2):  # a step that needs a row in another state
                     if operation.label not in self.reached[member.slug]:
                         self._judge(self._example(operation, member, member, number), member)
+            self._break_each_way(member, seed if member is self.acme else seed + len(self.operations) // 2)
             self._generate([member], examples // 6, seed)
             for table in [table for table, rows in _kept(other.slug).items() if rows != before[table]]:
                 self._found(f"{member.slug}'s member changed {table} of {other.slug}", "")
@@ -96,10 +98,25 @@ class Fuzz:
             is_foreign = self._mix_ids(case, body or {}, member)
             asked = Asked(case, _prepared(case, member), is_foreign)
         if "broken" in way:
-            other = self._other(member).slug
-            prepared, is_described = broken(self.chance, asked.prepared, body, other)
-            asked = Asked(asked.case if is_described else None, prepared, asked.is_foreign and is_described)
+            return self._break(self.chance.choice(breakages(body is not None)), asked, body, member)
         return asked
+
+    def _break(self, breakage, asked: Asked, body: dict | None, member: Member) -> Asked:
+        prepared = broken(breakage, self.chance, asked.prepared, body, self._other(member).slug)
+        is_described = breakage[0] not in NOT_DESCRIBED
+        return Asked(asked.case if is_described else None, prepared, asked.is_foreign and is_described)
+
+    def _break_each_way(self, member: Member, first: int) -> None:
+        """Every breakage once, of one operation after the other, from ``first``."""
+        every = len(self.operations)
+        for number, breakage in enumerate(breakages(has_body=True), first):
+            takes_none = breakage in breakages(has_body=False)
+            rotated = [self.operations[(number + each) % every] for each in range(every)]
+            examples = (self._example(operation, member, member) for operation in rotated)
+            asked = next((each for each in examples if takes_none or each.case.body is not NOT_SET), None)
+            if asked is not None:
+                body = asked.case.body if asked.case.body is not NOT_SET else None
+                self._judge(self._break(breakage, asked, body, member), member)
 
     def _mix_ids(self, case, body: dict, member: Member) -> bool:
         """Own ids and the other tenant's, where ids go; canaries where texts go. Whether one in the path is foreign."""

@@ -56,40 +56,51 @@ METHODS = ["HEAD", "OPTIONS", "TRACE", "PROPFIND", "PUT", "PATCH", "DELETE", "PO
 SEGMENTS = ["%00", "%ff", "%2e%2e", "%2F", "é", "x" * 2000, "{other}", "%", "..;", "0000"]
 
 
-def broken(chance: Random, prepared: dict[str, Any], body: dict | None, other: str) -> tuple[dict[str, Any], bool]:
-    """The request, broken in one way; and whether it is still of its operation, whose answers are described."""
-    ways = ["header", "query", "method", "path"] + ["value", "bytes", "type"] * 2 * (body is not None)
-    way = chance.choice(ways)
+WITH_BODY = {"value": VALUES, "bytes": list(BYTES), "type": TYPES}
+WITHOUT_BODY = {"header": HEADERS, "query": QUERIES, "method": METHODS, "segment": SEGMENTS}
+NOT_DESCRIBED = ("method", "segment")  # they lead to another operation, or to none
+
+
+def breakages(has_body: bool) -> list[tuple[str, Any]]:
+    """Each in which a request can be broken."""
+    ways = WITH_BODY | WITHOUT_BODY if has_body else WITHOUT_BODY
+    return [(way, what) for way, all_of_it in ways.items() for what in all_of_it]
+
+
+def broken(
+    breakage: tuple[str, Any], chance: Random, prepared: dict[str, Any], body: dict | None, other: str
+) -> dict[str, Any]:
+    """The request, broken so; ``chance`` says where."""
+    way, what = breakage
     change: dict[str, Any] = {}
     if way == "value":
-        change["data"] = _with_raw_value(chance, body or {})
+        change["data"] = _with_raw_value(chance, body or {}, what)
     elif way == "bytes":
-        change["data"] = BYTES[chance.choice(sorted(BYTES))](json.dumps(body).encode())
+        change["data"] = BYTES[what](json.dumps(body).encode())
     elif way == "type":
-        change["headers"] = prepared["headers"] | {"Content-Type": chance.choice(TYPES)}
+        change["headers"] = prepared["headers"] | {"Content-Type": what}
     elif way == "header":
-        added = chance.choice(HEADERS)
-        change["headers"] = prepared["headers"] | {name: each.format(other=other) for name, each in added.items()}
+        change["headers"] = prepared["headers"] | {name: each.format(other=other) for name, each in what.items()}
     elif way == "query":
-        change["url"] = prepared["url"].partition("?")[0] + "?" + chance.choice(QUERIES).format(other=other)
+        change["url"] = prepared["url"].partition("?")[0] + "?" + what.format(other=other)
     elif way == "method":
-        change["method"] = chance.choice([each for each in METHODS if each != prepared["method"]])
+        change["method"] = what
     else:
-        change["url"] = _with_broken_segment(chance, prepared["url"], other)
+        change["url"] = _with_segment(chance, prepared["url"], what.format(other=other))
     headers = change.get("headers", prepared["headers"])
     change["headers"] = {name: each.encode() for name, each in headers.items()}  # requests would have latin-1
-    return prepared | change, way not in ("method", "path")
+    return prepared | change
 
 
-def _with_raw_value(chance: Random, body: dict) -> bytes:
+def _with_raw_value(chance: Random, body: dict, value: str) -> bytes:
     members = {json.dumps(name): json.dumps(value) for name, value in body.items()} or {'"a"': "1"}
-    members[chance.choice(sorted(members))] = chance.choice(VALUES)
+    members[chance.choice(sorted(members))] = value
     return ("{" + ", ".join(f"{name}: {value}" for name, value in members.items()) + "}").encode()
 
 
-def _with_broken_segment(chance: Random, url: str, other: str) -> str:
+def _with_segment(chance: Random, url: str, segment: str) -> str:
     """Behind ``/api/v1/``: what is in front of it is no operation's."""
     base, mark, path = url.partition("/api/v1/")
     segments = path.partition("?")[0].split("/")
-    segments[chance.randrange(len(segments))] = chance.choice(SEGMENTS).format(other=other)
+    segments[chance.randrange(len(segments))] = segment
     return base + mark + "/".join(segments)

@@ -7,7 +7,7 @@ from tests.routes.world import World
 from tests.serving import WebServer
 
 # FUZZ_EXAMPLES=20000 FUZZ_SEED=2 for longer, and otherwise.
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "360"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "240"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
 
