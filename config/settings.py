@@ -140,6 +140,10 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {
+        "NAME": "tenants.accounts.passwords.ContextWordsValidator",  # and the tenant's own name
+        "OPTIONS": {"words": ["bulkhead", "pentest", "penetration", "scanner", "security", "operator", "workspace"]},
+    },
 ]
 
 SESSION_COOKIE_HTTPONLY = True

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.utils import timezone
 
-from tenants.context import tenant_context
+from tenants.context import control_plane, tenant_context
 from tenants.services import create_tenant
 from tests.tenants.browsing import log_in
 
@@ -43,6 +43,26 @@ def test_a_password_has_twelve_characters_at_least():
 @pytest.mark.parametrize("password", ["password1234", "qwerty123456", "111222tianya", "1q2w3e4r5t6y"])
 def test_what_many_people_take_is_refused(password):
     assert codes(password) == {"password_too_common"}
+
+
+@pytest.mark.parametrize(
+    "password", ["Bulkhead2026!", "bulkheadscanner", "Pentest-1234", "Acme-Acme-123", "AcMe-42-aCmE!"]
+)
+def test_what_is_made_of_names_of_this_place_is_refused(acme, password):
+    with tenant_context(acme):
+        assert codes(password) == {"password_of_this_place"}
+
+
+def test_such_a_name_may_stand_beside_other_words_and_elsewhere(acme, globex):
+    for slug in ("acme", "globex"):
+        with tenant_context(slug):
+            assert codes("bulkhead of three ships") == set()
+            assert codes("acme and eight more") == set()
+    with tenant_context("globex"):
+        assert codes("Acme-Acme-123") == set()
+    with control_plane():
+        assert codes("Acme-Acme-123") == set()
+        assert codes("Bulkhead2026!") == {"password_of_this_place"}
 
 
 @pytest.mark.parametrize("password", FINE.values(), ids=FINE.keys())
