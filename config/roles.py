@@ -19,6 +19,7 @@ NOBODYS: Table = {  # in either plane: the machinery's own
     "accounts.secondfactor": {},
     "accounts.tries": {},
     "admin.logentry": {},
+    "audit.audithead": {},
     "auth.group": {},
     "auth.permission": {},
     "contenttypes.contenttype": {},
@@ -33,6 +34,7 @@ MEMBERS: Table = {
     # Their own; an owner's view is of everybody's.
     "accounts.apikey": {"view": ALL, "add": ALL, "delete": ALL},
     "accounts.supportaccess": {"view": (*IN_CHARGE, AUDITOR), "grant": (OWNER,)},
+    "audit.auditevent": {"view": (OWNER, AUDITOR)},
     "scans.target": {"view": (*ALL, *SUPPORTING), "add": (*AT_WORK, SUPPORT_FULL), "change": (*AT_WORK, SUPPORT_FULL)},
     # To state that testing is allowed, and to withdraw it, is theirs who answer for it. What was stated stands.
     "scans.authorization": {"view": (*AT_WORK, AUDITOR, SUPPORT_FULL), "add": IN_CHARGE, "revoke": IN_CHARGE},
@@ -57,6 +59,8 @@ OPERATORS: Table = {
     "accounts.apikey": {},
     "accounts.signinpolicy": {"change": OPERATOR},
     "accounts.supportaccess": {"add": OPERATOR},  # to ask a tenant for it
+    "audit.auditevent": {"view": OPERATOR},
+    "tenants.auditanchor": {},
     "tenants.tenantcredential": {},
     "tenants.tenantkey": {},
     "tenants.registryrevision": {},

@@ -22,13 +22,14 @@ BULKHEAD_CONNECTION_MAX_AGE = _env.connection_max_age
 BULKHEAD_CONNECTIONS_PER_THREAD = 8  # tenant connections kept open, least recently used closed first
 
 # Which plane an app's tables live in. An app with models that stands in neither list is a check error.
-CONTROL_APPS = ["tenants", "accounts", "admin", "auth", "contenttypes", "sessions", "django_rq"]
-TENANT_APPS = ["accounts", "admin", "auth", "contenttypes", "sessions", "scans"]
+CONTROL_APPS = ["tenants", "accounts", "audit", "admin", "auth", "contenttypes", "sessions", "django_rq"]
+TENANT_APPS = ["accounts", "audit", "admin", "auth", "contenttypes", "sessions", "scans"]
 
 # Models in tenants' databases with keys that other tenants' rows may have too: Django's, and those where it is meant.
 ADOPTED_MODELS = [
     "accounts.User",  # in both planes; its key is a UUIDv7 too
     "admin.LogEntry",
+    "audit.AuditHead",
     "auth.Group",
     "auth.Permission",
     "contenttypes.ContentType",
@@ -55,6 +56,7 @@ WORKSPACE_URLCONF = "config.workspace_urls"
 INSTALLED_APPS = [
     "tenants",  # first: it replaces the connection handler before anything can use it
     "tenants.accounts",
+    "tenants.audit",
     "scans",
     "django.contrib.admin",
     "django.contrib.auth",

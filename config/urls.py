@@ -12,6 +12,7 @@ from tenants.accounts.support_views import (
     SupportAccessRefuse,
 )
 from tenants.admin import operator_site
+from tenants.audit.api import AuditEventList, AuditExport
 
 urlpatterns = [
     path("healthz", health.alive),
@@ -27,6 +28,8 @@ urlpatterns = [
     path("api/v1/support-access/<uuid:pk>/grant/", SupportAccessGrant.as_view(), name="support-access-grant"),
     path("api/v1/support-access/<uuid:pk>/refuse/", SupportAccessRefuse.as_view(), name="support-access-refuse"),
     path("api/v1/support-access/<uuid:pk>/end/", SupportAccessEnd.as_view(), name="support-access-end"),
+    path("api/v1/audit-events/", AuditEventList.as_view(), name="audit-event-list"),
+    path("api/v1/audit-events/export.jsonl", AuditExport.as_view(), name="audit-export"),
     path("api/v1/me/", MeView.as_view(), name="me"),
     path("api/v1/", include("scans.urls")),
     path("operator", RedirectView.as_view(url="/operator/")),

@@ -14,6 +14,7 @@ from uuid_utils.compat import uuid7
 from scans.addresses import AddressRefused, normalise_host
 from scans.engines import ENGINES
 from scans.engines.base import EngineInputError, from_json
+from tenants.audit.rules import audited
 from tenants.models import IdentifierField, TenantModel, TenantQuerySet
 from tenants.versions import VersionedModel
 
@@ -47,6 +48,7 @@ def _validate_engines(engines: object) -> None:
             raise ValidationError(f"{name}: {error}") from None
 
 
+@audited(unrecorded=("version",))
 class Target(VersionedModel, TenantModel):
     """A host, and the ports of it that may be touched."""
 
@@ -71,6 +73,7 @@ class AuthorizationQuerySet(TenantQuerySet):
         return self.filter(revoked_at=None, expires_at__gt=Now())
 
 
+@audited()
 class Authorization(TenantModel):
     """Proof that a target may be tested, until when and how intrusively."""
 
@@ -99,6 +102,7 @@ class Authorization(TenantModel):
         return f"{self.target} until {self.expires_at:%Y-%m-%d}"
 
 
+@audited()
 class ScanProfile(TenantModel):
     """Which engines with which options."""
 

@@ -8,6 +8,7 @@ from scans.addresses import AddressRefused, resolve_target
 from scans.exceptions import ScanRefused
 from scans.models import INTRUSIVENESS, Scan, ScanCounter, ScanProfile, Target, TaskQueue
 from scans.wakeup import wake_dispatcher
+from tenants.audit.trail import record
 from tenants.context import current_tenant
 
 
@@ -22,6 +23,7 @@ def request_scan(*, target: Target, profile: ScanProfile, user) -> Scan:
     with transaction.atomic():
         scan = Scan.objects.create(number=ScanCounter.next(), target=target, profile=profile, created_by=user)
         TaskQueue.objects.create(task_id=scan.number)
+        record("requested", scan, target=str(target), profile=str(profile))
         transaction.on_commit(lambda: wake_dispatcher(tenant_id))
     return scan
 

@@ -4,6 +4,8 @@ from django.contrib import admin
 
 from tenants.accounts.admin import AccountAdmin, PlaneSite
 from tenants.accounts.models import User
+from tenants.audit.admin import AuditEventAdmin
+from tenants.audit.models import AuditEvent
 from tenants.models import DatabaseServer, LifecycleEvent, Tenant
 from tenants.planes import Plane
 from tenants.support_console import SupportPages
@@ -55,3 +57,4 @@ operator_site = OperatorSite(name="operator")
 operator_site.register(Tenant, TenantAdmin)
 operator_site.register(DatabaseServer, DatabaseServerAdmin)
 operator_site.register(User, OperatorAdmin)
+operator_site.register(AuditEvent, AuditEventAdmin)

@@ -75,6 +75,12 @@ class InvalidTransitionError(TenantError):
     code = "invalid_transition"
 
 
+class UnrecordedWriteError(TenantError):
+    """A row that is audited was to be written without a record of it."""
+
+    code = "unrecorded_write"
+
+
 class TooManyTriesError(TenantError):
     """Too many wrong passwords, of one account or from one address."""
 

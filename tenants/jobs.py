@@ -26,6 +26,7 @@ from rq.exceptions import NoSuchJobError, StopRequested
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
+from tenants.audit.provenance import acting
 from tenants.binding import unbound
 from tenants.connections import close_tenant_connections
 from tenants.context import ACTIVE, current_record, current_tenant, require_state, tenant_context
@@ -109,7 +110,7 @@ class TenantJob(Job):
     def perform(self) -> None:
         """Returns nothing, whatever the function does: results have no place in Redis."""
         try:
-            with unit_of_work(f"job {self.id}", in_command=True):
+            with acting(f"job {self.id}"), unit_of_work(f"job {self.id}", in_command=True):
                 self._perform()
         finally:
             close_tenant_connections()

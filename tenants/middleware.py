@@ -8,6 +8,7 @@ import time
 from contextlib import nullcontext
 
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.db import OperationalError, transaction
 from django.http import HttpResponseBase
 from django.urls import get_script_prefix, get_urlconf, resolve, set_script_prefix, set_urlconf
@@ -15,6 +16,8 @@ from django.utils.module_loading import import_string
 
 from tenants.accounts.api_keys import MARK, require_key, tenant_of_key
 from tenants.accounts.logins import require_standing
+from tenants.audit.provenance import acting
+from tenants.audit.trail import record
 from tenants.bodies import keep_bound
 from tenants.context import control_plane, login_context, tenant_context
 from tenants.exceptions import (
@@ -33,6 +36,7 @@ from tenants.request_ids import plane_name, request_id
 from tenants.sentinel import unchanged, unit_of_work
 from tenants.tokens import tenant_of, verify
 
+NOBODY = AnonymousUser()
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
@@ -45,7 +49,7 @@ class PlaneMiddleware:
         """Begins and ends unbound, whatever this thread was left with and whatever the view leaves."""
         request.began_at = time.monotonic()
         prefix, kind = next((each for each in settings.PLANE_PATHS if _is_under(request, each[0])), ("", "unbound"))
-        with unit_of_work(f"request {request_id.get()}"):
+        with acting("request", request), unit_of_work(f"request {request_id.get()}"):
             try:
                 return getattr(self, f"_{kind}")(request, prefix)
             except (TenantError, OperationalError) as error:
@@ -127,6 +131,8 @@ class PlaneMiddleware:
         request.plane = plane_name(bound)
         with unchanged(f"request {request_id.get()}"):
             response = self._view(request)
+            if response.status_code == 403 and getattr(request, "user", NOBODY).is_authenticated:
+                record("refused", method=request.method, path=request.path[:200])  # after what it undid
         return keep_bound(response, bound)
 
     def _view(self, request) -> HttpResponseBase:

@@ -11,6 +11,7 @@ from django.db.models import F
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from tenants.audit.rules import audited
 from tenants.exceptions import InvalidSlugError
 from tenants.registry import registry
 from tenants.secrets import KeyName, Secret, seal, unseal
@@ -101,6 +102,7 @@ class TenantModel(models.Model):
         abstract = True
 
 
+@audited(secret=("sealed_admin_password",))
 class DatabaseServer(models.Model):
     """Where tenants' databases can be made. ``sqlite``: a directory of files under the home directory."""
 
@@ -238,6 +240,18 @@ class LifecycleEvent(models.Model):
 
     def __str__(self):
         return f"{self.tenant_id} {self.action} {self.step}"
+
+
+class AuditAnchor(models.Model):
+    """Up to where a tenant's audit was verified, where its own accounts cannot write: see tenants.audit."""
+
+    tenant = models.OneToOneField(Tenant, on_delete=models.CASCADE, primary_key=True, related_name="audit_anchor")
+    number = models.PositiveBigIntegerField()
+    hash = models.CharField(max_length=64)
+    verified_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self):
+        return f"{self.tenant_id} {self.number}"
 
 
 class RegistryRevision(models.Model):

@@ -11,7 +11,7 @@ from tenants.exceptions import InvalidTransitionError
 from tenants.locks import exclusive
 from tenants.models import LifecycleEvent, RegistryRevision, TenantKey
 from tenants.registry import STALE_SECONDS
-from tenants.services import find_tenant
+from tenants.services import find_tenant, journal
 from tenants.tokens import CLOCK_SKEW_SECONDS
 
 # Registries hear of it within two seconds; the rest is for clocks that differ.
@@ -43,7 +43,5 @@ def rotate_tenant_keys(*, slug: str, emergency: bool = False) -> TenantKey:
             tenant.keys.update(expires_at=starts_at + api_settings.REFRESH_TOKEN_LIFETIME)
             key = TenantKey.make(tenant, number, signs_from=starts_at)
             RegistryRevision.publish([tenant])
-            LifecycleEvent.objects.create(
-                tenant=tenant, action="rotate", step=f"key {number}", detail="emergency" if emergency else ""
-            )
+            journal(tenant, LifecycleEvent.Action.ROTATE, f"key {number}", "emergency" if emergency else "")
         return key

@@ -17,6 +17,7 @@ from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, F, Q
 
+from tenants.audit.trail import record
 from tenants.connections import close_tenant_connections
 from tenants.context import control_plane, fleet_context, maintenance_context, provisioning_context, server_plane
 from tenants.exceptions import (
@@ -83,7 +84,7 @@ def create_tenant(*, slug: str, name: str = "", server: str | None = None) -> Te
         try:
             _provision(tenant)
         except (DatabaseError, OSError, TenantError) as error:
-            _journal(tenant, ACTION.CREATE, "failed", str(error))
+            journal(tenant, ACTION.CREATE, "failed", str(error))
             raise ProvisioningError(
                 f"Tenant {slug!r} could not be created: {error}. Run the command again once that is mended."
             ) from error
@@ -218,8 +219,8 @@ def _register(slug: str, name: str, server_name: str | None) -> Tenant:
                     ),
                 )
         TenantKey.make(tenant, 1)
-        _journal(tenant, ACTION.CREATE, "registered")
         RegistryRevision.publish([tenant])
+        journal(tenant, ACTION.CREATE, "registered")
     return tenant
 
 
@@ -259,10 +260,10 @@ def _provision(tenant: Tenant) -> None:
         provisioner.create_database(tenant.alias)
         for credential in credentials:
             provisioner.create_account(tenant.alias, credential)
-    _journal(tenant, ACTION.CREATE, "database made")
+    journal(tenant, ACTION.CREATE, "database made")
     with provisioning_context(tenant, "migration"):
         migrate_bound_database()
-    _journal(tenant, ACTION.CREATE, "migrated")
+    journal(tenant, ACTION.CREATE, "migrated")
 
 
 def _transition(tenant: Tenant, action: str, state: str, next_state: str) -> Tenant:
@@ -274,10 +275,12 @@ def _transition(tenant: Tenant, action: str, state: str, next_state: str) -> Ten
             raise InvalidTransitionError(
                 f"Tenant {tenant.slug!r} is {tenant.state}; only one that is {state} can become {next_state}."
             )
-        _journal(tenant, action, next_state)
+        journal(tenant, action, next_state)
     tenant.refresh_from_db()
     return tenant
 
 
-def _journal(tenant: Tenant, action: str, step: str, detail: str = "") -> None:
+def journal(tenant: Tenant, action: str, step: str, detail: str = "") -> None:
+    """After what it is about: whoever publishes to registries locks their revision before the audit's head."""
     LifecycleEvent.objects.create(tenant=tenant, action=action, step=step, detail=detail[:500])
+    record(action, tenant, step=step, detail=detail[:500])

@@ -191,7 +191,7 @@ class MySQLInstallation(Installation):
         if changed:
             self._sql("SET foreign_key_checks = 0")
             for table in changed:
-                self._sql(f"DELETE FROM {table}")
+                self._sql(f"TRUNCATE {table}" if "audit" in table else f"DELETE FROM {table}")  # kept against DELETE
                 self._sql(f"INSERT INTO {table} SELECT * FROM {self._tables[table]}")
             self._sql("SET foreign_key_checks = 1")
         if self._views() != self._identities:

@@ -23,6 +23,7 @@ from tenants.accounts.sessions import begin_anew
 from tenants.accounts.support import open_accesses
 from tenants.accounts.support_admin import SupportAccessAdmin
 from tenants.accounts.tries import count_old_password
+from tenants.audit.trail import record
 from tenants.context import current_tenant
 from tenants.edits import VersionedAdmin, VersionedForm
 from tenants.exceptions import TenantSuspendedError, TooManyTriesError
@@ -106,7 +107,15 @@ class PlaneSite(admin.AdminSite):
         return response
 
     def _log_in(self, request, extra_context):
-        return super().login(request, extra_context)
+        response = super().login(request, extra_context)
+        if request.method == "POST" and request.user.is_authenticated and response.status_code == 302:
+            record("logged_in", request.user)
+        return response
+
+    def logout(self, request, extra_context=None):
+        if request.method == "POST" and request.user.is_authenticated:
+            record("logged_out", request.user)
+        return super().logout(request, extra_context)
 
     def get_urls(self):
         page = self.admin_view(self.second_factor)

@@ -1,4 +1,5 @@
 from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.hashers import make_password
 
@@ -6,6 +7,7 @@ from tenants.accounts.roles import is_allowed, is_allowed_anything
 from tenants.accounts.second_factor import GivenCode
 from tenants.accounts.support import supporter
 from tenants.accounts.tries import count_log_in
+from tenants.audit.trail import record
 from tenants.context import control_plane
 from tenants.planes import current, require_bound
 from tenants.routers import require_same_database
@@ -26,12 +28,15 @@ class PlaneBackend(ModelBackend):
             with control_plane():
                 count_log_in(request, username, unknown_tenant=getattr(request, "asked_tenant", ""))
                 GivenCode("", otp or "")
-            make_password(password)
+                make_password(password)
+                record("log_in_failed")
             return None
         tried = count_log_in(request, username)
         code = GivenCode(username, otp or "")
         user = super().authenticate(request, username=username, password=password, **kwargs)
         if user is None or not code.opens():
+            # Of whoever it was, so that it takes as long for an account that there is not.
+            record("log_in_failed", get_user_model().objects.filter(username=username).first())
             return None
         tried.succeeded()
         return user

@@ -17,6 +17,7 @@ from django.utils import timezone
 from rest_framework_simplejwt.settings import api_settings
 
 from tenants.accounts.models import Login
+from tenants.audit.trail import record
 from tenants.exceptions import InvalidTokenError
 from tenants.kept import RecentlyUsed
 from tenants.planes import here
@@ -44,6 +45,7 @@ _kept = RecentlyUsed(TENANTS)
 def open_login(user) -> Login:
     """And forgets those of the same member that have expired."""
     user.logins.filter(expires_at__lt=timezone.now() - CLOCK_SKEW).delete()
+    record("logged_in", user, actor=user)
     return Login.objects.create(user=user)
 
 
@@ -61,6 +63,9 @@ def renew(claims: dict) -> Login:
         if renewed.user.is_active:
             return renewed
     elif login.end(Login.Ending.REUSED):
+        record(
+            "log_in_ended", get_user_model().objects.get(pk=claims["sub"]), reason="its refresh token was used again"
+        )
         logger.warning("A refresh token of log-in %s was used again: the log-in is ended", claims["login"])
     raise InvalidTokenError("The log-in has ended.")
 
@@ -71,6 +76,8 @@ def log_out(claims: dict, everywhere: bool) -> None:
     ended = mine.filter(pk=claims["login"]).end(Login.Ending.LOGGED_OUT)
     if not ended:
         raise InvalidTokenError("The log-in has ended.")
+    user = get_user_model().objects.get(pk=claims["sub"])
+    record("logged_out", user, actor=user, everywhere=everywhere)
     if everywhere:
         mine.end(Login.Ending.LOGGED_OUT)
 

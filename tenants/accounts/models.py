@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from tenants.audit.rules import audited
 from tenants.models import IdentifierField, TenantModel, TenantQuerySet
 from tenants.versions import VersionedModel, VersionedQuerySet
 
@@ -27,6 +28,7 @@ class UserManager(BaseUserManager.from_queryset(VersionedQuerySet)):  # type: ig
         return self.create_user(username, password, role=User.Role.OWNER, **fields)
 
 
+@audited(secret=("password",), unrecorded=("last_login", "version"))
 class User(VersionedModel, AbstractBaseUser, PermissionsMixin):
     class Role(models.TextChoices):
         """What each may do: config/roles.py."""
@@ -151,6 +153,7 @@ class Tries(TenantModel):
         return f"{self.kind} {self.key:.12}: {self.failures}"
 
 
+@audited(secret=("digest",), unrecorded=("last_used_at",))
 class ApiKey(TenantModel):
     """
     What a program asks with in its member's name. The key itself is shown once and kept nowhere: its digest is, which
@@ -185,6 +188,7 @@ class ApiKey(TenantModel):
         return self.user.role if self.scope == self.Scope.FULL else User.Role.READER
 
 
+@audited(secret=("sealed_secret",), unrecorded=("last_step",))
 class SecondFactor(TenantModel):
     """What a member's authenticator app computes its codes from: tenants.accounts.second_factor."""
 
@@ -198,6 +202,7 @@ class SecondFactor(TenantModel):
         return f"{self.user_id}"
 
 
+@audited(secret=("digest",))
 class RecoveryCode(TenantModel):
     """Opens once, in place of a code of the app. The code itself is shown once and kept nowhere."""
 
@@ -206,9 +211,10 @@ class RecoveryCode(TenantModel):
     used_at = models.DateTimeField(null=True, blank=True)
 
     def __str__(self):
-        return f"{self.user_id} {self.digest:.6}"
+        return f"one of {self.user_id}"
 
 
+@audited()
 class SignInPolicy(TenantModel):
     """How the plane's people log in: one row, or none as long as nothing was decided."""
 
@@ -221,6 +227,7 @@ class SignInPolicy(TenantModel):
         return self.name
 
 
+@audited(secret=("entry_digest",))
 class SupportAccess(TenantModel):
     """
     That an operator may look into this tenant for a while, or work in it: asked for, granted by an owner, ended. What

@@ -1,5 +1,6 @@
 from django.core.management.base import BaseCommand, CommandError
 
+from tenants.audit.provenance import acting
 from tenants.exceptions import TenantError
 
 
@@ -14,6 +15,7 @@ class TenancyCommand(BaseCommand):
 
     def execute(self, *args, **options):
         try:
-            return super().execute(*args, **options)
+            with acting(f"command {type(self).__module__.rpartition('.')[2]}"):
+                return super().execute(*args, **options)
         except TenantError as error:
             raise CommandError(str(error)) from error

@@ -18,7 +18,7 @@ HAS_ACCOUNTS = True
 COLLATION = "utf8mb4_unicode_ci"
 PRIVILEGES = {
     "runtime": "SELECT, INSERT, UPDATE, DELETE",
-    "migration": "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES",
+    "migration": "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES, TRIGGER",
 }
 MAX_CONNECTIONS = {"runtime": 40, "migration": 4}  # beyond it 1226 for this tenant; without it 1040 for everybody
 # Whatever stands there for nobody in particular holds for each tenant's account too.

@@ -14,6 +14,7 @@ API = {  # list and detail, seen from /api/v1/
     "scans.scanprofile": ("profiles/", "profiles/{scanprofile}/"),
     "scans.scan": ("scans/", "scans/{scan}/"),
     "scans.finding": ("findings/", "findings/{finding}/"),
+    "audit.auditevent": ("audit-events/", ""),
 }
 WORKSPACE = {
     name: name.replace(".", "/") + "/" for name in ("accounts.user", "accounts.supportaccess", *API)
@@ -47,6 +48,7 @@ FORMS = {
     "scans.scanprofile": PROFILE | {"engines": '{"ports": {}}'},
     "scans.scan": {"target": "{target}", "profile": "{scanprofile}", "number": "99"},
     "scans.finding": {"target": "{target}", "title": "new", "state": "fixed"},
+    "audit.auditevent": {"number": "999", "action": "forged"},
 }
 
 
@@ -83,6 +85,7 @@ def api_ways() -> Iterator[Way]:
     for step, of in {"grant": "asked", "end": "asked", "refuse": "also_asked"}.items():
         yield Way("accounts.supportaccess", "grant", "POST", f"support-access/{{{of}}}/{step}/", {"hours": 1})
     yield Way("scans.scan", "view", "GET", "scans/{scan}/report.html")
+    yield Way("audit.auditevent", "view", "GET", "audit-events/export.jsonl")
     yield Way("scans.authorization", "revoke", "POST", "targets/{target}/authorizations/{authorization}/revoke/")
 
 

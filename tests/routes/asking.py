@@ -27,7 +27,7 @@ KINDS = {
     "support-access": "supportaccess",
     "supportaccess": "supportaccess",
     **{name: name for name in ("user", "target", "authorization", "scanprofile", "scan", "finding")},
-    **{name: name for name in ("tenant", "databaseserver")},
+    **{name: name for name in ("tenant", "databaseserver", "auditevent")},
 }
 WORDS = {"app_label": "accounts", "url": "nowhere/", "slug": "acme"}  # parameters that are no ids
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

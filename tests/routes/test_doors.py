@@ -113,8 +113,13 @@ def test_a_log_in_at_an_unknown_tenant_is_answered_as_one_with_a_wrong_password(
     assert log_in(world, persona, "globex").status_code == 403
 
 
+def data(plane):
+    """Every row, save that the refusals are recorded."""
+    return {table: rows for table, rows in contents(plane).items() if not table.startswith("audit_")}
+
+
 def test_no_page_changes_anything_without_its_forms_token(world):
-    before = {plane: contents(plane) for plane in ("acme", "globex", "control")}
+    before = {plane: data(plane) for plane in ("acme", "globex", "control")}
 
     for route in all_routes():
         if route.mount != API and not route.name.startswith("/api/"):
@@ -125,4 +130,4 @@ def test_no_page_changes_anything_without_its_forms_token(world):
                 answer = ask(client, method, path, body_of(route, world, method))
                 assert answer.status_code in (403, 404, 405), f"{method} {route.name}"
                 assert answer.status_code == 403 or route.name in ("/", "/healthz", "/readyz", ENTRY)
-    assert {plane: contents(plane) for plane in ("acme", "globex", "control")} == before
+    assert {plane: data(plane) for plane in ("acme", "globex", "control")} == before

@@ -30,6 +30,7 @@ from scans.models import (
     TaskQueue,
 )
 from tenants.accounts.models import ApiKey, RecoveryCode, SecondFactor, SignInPolicy, SupportAccess, Tries
+from tenants.audit.models import AuditEvent
 from tenants.context import control_plane, tenant_context
 from tenants.exceptions import TenantError
 from tenants.models import DatabaseServer, LifecycleEvent, Tenant
@@ -136,7 +137,8 @@ class World:
         occurrence = Occurrence.objects.create(finding=finding, run=run, **texts(Occurrence, canary))
         key = ApiKey.objects.create(user=user, expires_at=timezone.now() + timedelta(days=7), **texts(ApiKey, canary))
         access = plant_support(user, canary)
-        rows = [user, key, access, target, authorization, profile, scan, run, finding, occurrence]
+        event = AuditEvent.objects.get(object_id=str(target.pk))  # which holds what the target does
+        rows = [user, key, access, target, authorization, profile, scan, run, finding, occurrence, event]
         self.ids[slug] = {row._meta.model_name: str(row.pk) for row in rows}
         self.content_type = str(ContentType.objects.get_for_model(type(user)).pk)  # the same in both
 
@@ -175,7 +177,8 @@ class World:
             server = DatabaseServer.objects.create(**fields)
             LifecycleEvent.objects.create(tenant=tenant, action="migrate", **texts(LifecycleEvent, canary))
             Tenant.objects.filter(slug="globex").update(limits={canary: 1})
-            self.ids["control"] = {row._meta.model_name: str(row.pk) for row in (user, tenant, server)}
+            event = AuditEvent.objects.get(object_id=str(server.pk))
+            self.ids["control"] = {row._meta.model_name: str(row.pk) for row in (user, tenant, server, event)}
 
     def _open_sessions(self) -> None:
         for persona, user in self.users.items():

@@ -17,7 +17,7 @@ from tests.scans.scanning import manage
 
 ACCOUNTS = {
     "runtime": ("SELECT, INSERT, UPDATE, DELETE", 40, 4),
-    "migration": ("SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER", 4, 3600),
+    "migration": ("SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER, TRIGGER", 4, 3600),
 }
 pytestmark = pytest.mark.parametrize("_engine", ["mysql"], ids=["MariaDB"], indirect=True)
 
@@ -113,7 +113,7 @@ REFUSALS = {
     "SHUTDOWN": {1227},
     "CREATE FUNCTION planted RETURNS STRING SONAME 'planted.so'": {1044, 1142},
     "INSTALL SONAME 'planted'": {1142, 1044},
-    "CREATE TRIGGER planted BEFORE INSERT ON scans_target FOR EACH ROW SET @a = 1": {1142},
+    "CREATE DEFINER=root@localhost TRIGGER planted BEFORE INSERT ON scans_target FOR EACH ROW SET @a = 1": {1142, 1227},
     "CREATE PROCEDURE planted() SELECT 1": {1044},
     "CREATE EVENT planted ON SCHEDULE EVERY 1 DAY DO SELECT 1": {1044},
     "FLUSH TABLES": {1227},
@@ -124,6 +124,7 @@ RUNTIME_REFUSALS = {
     "DROP TABLE scans_target": {1142},
     "TRUNCATE TABLE scans_target": {1142},
     "CREATE INDEX planted ON scans_target (name)": {1142},
+    "CREATE TRIGGER planted BEFORE INSERT ON scans_target FOR EACH ROW SET @a = 1": {1142},
     "RENAME TABLE scans_target TO planted": {1142},
     "CREATE VIEW planted AS SELECT 1": {1142},
     "DROP DATABASE `{own}`": {1044},

@@ -3,7 +3,9 @@
 import logging
 
 import pytest
-from django.core.management import call_command
+from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 
@@ -295,12 +297,20 @@ def _raw(tenant, installation):
     return cursor
 
 
-def test_flush_empties_the_bound_database_alone(acme, globex):
-    for slug in ("acme", "globex"):
-        with tenant_context(slug):
-            add("row")
+def test_what_post_migrate_makes_is_the_bound_databases(acme):
     with fleet_context("acme", "migration"):
-        call_command("flush", interactive=False, verbosity=0)
-    assert (names("acme"), names("globex")) == (set(), {"row"})
+        Permission.objects.all().delete()
+        ContentType.objects.all().delete()
+        call_command("migrate", verbosity=0)
+        assert Permission.objects.filter(content_type__app_label="scans").exists()
+
+
+def test_flush_is_refused_in_every_plane(acme, globex):
+    with tenant_context("acme"):
+        add("row")
+    for binding in (fleet_context("acme", "migration"), control_plane()):
+        with binding, pytest.raises(CommandError, match="audit"):
+            call_command("flush", interactive=False, verbosity=0)
+    assert names("acme") == {"row"}
     with control_plane():
         assert Tenant.objects.count() == 2
