@@ -88,6 +88,11 @@ class User(VersionedModel, AbstractBaseUser, PermissionsMixin):
                     self.logins.end(reason)
         self._as_read = self._columns()
 
+    def refresh_from_db(self, using=None, fields=None, **kwargs):
+        super().refresh_from_db(using=using, fields=fields, **kwargs)
+        now = self._columns()
+        self._as_read = self.__dict__.get("_as_read", {}) | {name: now[name] for name in fields or now if name in now}
+
     def _columns(self) -> dict[str, Any]:
         names = {field.attname for field in self._meta.concrete_fields} - {"version"}
         return {name: self.__dict__.get(name) for name in names}

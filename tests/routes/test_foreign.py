@@ -55,6 +55,7 @@ def page(method, path, **body):
     return method, "/t/acme/" + path, body
 
 
+VERSION = object()  # the one that acme's target is at
 # Where else an id can be sent: of what it is, and how. {target} is acme's own.
 ELSEWHERE = {
     "a scan's target": ("target", api("POST", "scans/", target="{ID}", profile="{scanprofile}")),
@@ -63,8 +64,8 @@ ELSEWHERE = {
     "findings of a scan": ("scan", api("GET", "findings/?scan={ID}")),
     "findings beyond a page": ("target", api("GET", "findings/?target={ID}&limit=1&offset=1")),
     "a query that the list has not": ("target", api("GET", "targets/?id={ID}&search={ID}")),
-    "an id for what is changed": ("target", api("PATCH", "targets/{target}/", id="{ID}", name="x")),
-    "whom a target is from": ("user", api("PATCH", "targets/{target}/", created_by="{ID}", name="x")),
+    "an id for what is changed": ("target", api("PATCH", "targets/{target}/", id="{ID}", name="x", version=VERSION)),
+    "whom a target is from": ("user", api("PATCH", "targets/{target}/", created_by="{ID}", name="x", version=VERSION)),
     "whose an authorization is": (
         "target",
         api("POST", "targets/{target}/authorizations/", target="{ID}", statement="x", expires_at="1999-01-01"),
@@ -89,7 +90,8 @@ ELSEWHERE = {
         page(
             "POST",
             "scans/target/{target}/change/",
-            **{"name": "x", "host": "x.example", "ports": "[80]", "authorizations-0-target": "{target}"},
+            name="x", host="x.example", ports="[80]", version=VERSION,
+            **{"authorizations-0-target": "{target}"},
             **{"authorizations-TOTAL_FORMS": "1", "authorizations-INITIAL_FORMS": "1", "authorizations-0-id": "{ID}"},
         ),
     ),
@@ -98,7 +100,8 @@ ELSEWHERE = {
         page(
             "POST",
             "scans/target/{target}/change/",
-            **{"name": "x", "host": "x.example", "ports": "[80]", "authorizations-0-target": "{ID}"},
+            name="x", host="x.example", ports="[80]", version=VERSION,
+            **{"authorizations-0-target": "{ID}"},
             **{"authorizations-TOTAL_FORMS": "1", "authorizations-INITIAL_FORMS": "0"},
             **{"authorizations-0-statement": "x", "authorizations-0-intrusiveness": "passive"},
         ),
@@ -114,6 +117,7 @@ def test_an_id_sent_elsewhere_is_answered_as_one_that_nobody_has(world, persona,
     for pk in (world.ids["globex"][kind], MISSING):
         ids = world.ids["acme"] | {"ID": pk}
         filled = {name: value.format(**ids) if isinstance(value, str) else value for name, value in body.items()}
+        filled |= {name: world.version("acme", "target") for name, value in body.items() if value is VERSION}
         client.cookies = world.cookies(persona)
         answer = ask(client, method, path.format(**ids), filled or None)
         assert answer.status_code < 500

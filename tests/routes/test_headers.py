@@ -109,7 +109,7 @@ def test_a_method_is_what_the_request_line_says(world):
     for header in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
         for method, meant in (("GET", "PATCH"), ("POST", "PATCH"), ("POST", "GET")):
             answer = world.client("owner").generic(
-                method, f"{path}?_method={meant}", b'{"name": "overridden", "_method": "PATCH"}',
+                method, f"{path}?_method={meant}", b'{"name": "overridden", "version": 1, "_method": "PATCH"}',
                 content_type="application/json", headers={header: meant},
             )  # fmt: skip
             assert answer.status_code == (200 if method == "GET" else 405)

@@ -129,6 +129,21 @@ def test_of_parallel_changes_to_one_version_one_is_made_and_the_others_are_told(
     assert now("name", "version") == (f"editor {won}", 2)
 
 
+def test_of_parallel_forms_of_one_version_one_is_saved_and_the_others_are_shown_again(tom, page):
+    together = threading.Barrier(EDITORS, timeout=60)
+    browsers = [log_in("acme", tom) for _ in range(EDITORS)]
+
+    def save(number):
+        together.wait()
+        return browsers[number].post(page, target_form(name=f"editor {number}")).status_code
+
+    with ThreadPoolExecutor(EDITORS) as pool:
+        statuses = list(pool.map(save, range(EDITORS)))
+
+    assert sorted(statuses) == [200] * (EDITORS - 1) + [302]
+    assert now("name", "version") == (f"editor {statuses.index(302)}", 2)
+
+
 def test_a_page_has_the_version_hidden_and_its_form_makes_the_next(tom, page):
     browser = log_in("acme", tom)
 

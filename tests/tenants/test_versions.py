@@ -289,6 +289,22 @@ def test_a_changed_password_alone_is_written_where_django_saves_the_account_whol
         assert User.objects.get(pk=tom.pk).check_password("another correct horse")
 
 
+def test_what_was_read_again_counts_as_read_and_what_was_not_does_not(tom):
+    with tenant_context("acme"):
+        mine = User.objects.get(pk=tom.pk)
+        User.objects.filter(pk=tom.pk).update(email="tom@acme.example")
+        mine.set_password("another correct horse")
+        mine.refresh_from_db(fields=["email"])
+        mine.save()  # the password is all that differs
+
+        assert User.objects.get(pk=tom.pk).check_password("another correct horse")
+        User.objects.filter(pk=tom.pk).update(role="owner")
+        mine.refresh_from_db()
+        mine.set_password("one more correct horse")
+        mine.save()
+        assert User.objects.get(pk=tom.pk).check_password("one more correct horse")
+
+
 def test_django_s_command_changes_a_password(tom, monkeypatch):
     monkeypatch.setattr("getpass.getpass", lambda prompt: "another correct horse")
     with tenant_context("acme"):
