@@ -10,6 +10,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import dj_database_url
 from environs import Env, EnvValidationError, validate
@@ -19,6 +20,8 @@ from tenants.secrets import KeySource, Secret, key_fault
 
 PROJECT = Path(__file__).resolve().parent.parent
 ENGINES = {"sqlite": "tenants.backends.sqlite", "mysql": "tenants.backends.mysql"}
+FROM_FILES = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "BULKHEAD_MAIL_URL")
+SMTP = {"smtp": (25, {}), "smtp+tls": (587, {"use_tls": True}), "smtps": (465, {"use_ssl": True})}
 
 
 class ConfigurationError(Exception):
@@ -49,13 +52,16 @@ class Environment:
     trusted_proxies: int
     parallel_hashes: int
     requests_per_minute: int
+    public_url: str
+    mailer: dict[str, Any]
+    mail_from: str
 
 
 def read_environment() -> Environment:
     """Raises ``ConfigurationError`` naming every fault."""
     env = Env(eager=False)
     faults: list[str] = []
-    values = {name: _from_file(name, faults) for name in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")}
+    values = {name: _from_file(name, faults) for name in FROM_FILES}
     home = Path(env.str("BULKHEAD_HOME", "") or PROJECT / "var").absolute()
     environment: dict[str, Any] = {
         "home": home,
@@ -74,7 +80,10 @@ def read_environment() -> Environment:
         "trusted_proxies": env.int("BULKHEAD_TRUSTED_PROXIES", 0, validate=validate.Range(0, 8)),
         "requests_per_minute": env.int("BULKHEAD_REQUESTS_PER_MINUTE", 600, validate=validate.Range(0, 1_000_000)),
         "parallel_hashes": env.int("BULKHEAD_PARALLEL_HASHES", 2, validate=validate.Range(1, 64)),
+        "mail_from": env.str("BULKHEAD_MAIL_FROM", "Bulkhead <bulkhead@localhost>"),
     }
+    environment["mailer"] = _mailer(values["BULKHEAD_MAIL_URL"], faults)
+    environment["public_url"] = _public_url(env.str("BULKHEAD_PUBLIC_URL", ""), environment, faults)
     environment["control_database"] = _database(values["DATABASE_URL"], home, faults)
     environment["secret_key"] = _secret_key(values["SECRET_KEY"], home, faults)
     faults += filter(None, (key_fault(environment[name]) for name in ("runtime_key", "fleet_key")))
@@ -121,6 +130,41 @@ def _database(url: str, home: Path, faults: list[str]) -> dict[str, Any]:
         faults.append("DATABASE_URL: write it as mysql://user:password@host:3306/name or sqlite:////path/to/file.")
         return {}
     return parsed | {"ENGINE": ENGINES[engine], "PASSWORD": Secret(parsed.get("PASSWORD") or "")}
+
+
+def _mailer(url: str, faults: list[str]) -> dict[str, Any]:
+    """As Django's MAILERS have it."""
+    if not url:
+        return {"BACKEND": "tenants.mail_files.FileBackend"}
+    try:
+        parts = urlsplit(url)
+        port, security = SMTP[parts.scheme]
+        options = {"host": parts.hostname, "port": parts.port or port, "timeout": 10, **security}
+    except (ValueError, KeyError):
+        parts, options = urlsplit(""), {}
+    if not options.get("host") or parts.path.strip("/") or parts.query:
+        faults.append(
+            "BULKHEAD_MAIL_URL: write it as smtps://user:password@host:465, smtp+tls://...:587 or smtp://host:25."
+        )
+        return {}
+    if parts.scheme == "smtp" and parts.password:
+        faults.append("BULKHEAD_MAIL_URL: smtp:// would send the password in clear: use smtps:// or smtp+tls://.")
+    password = Secret(unquote(parts.password or ""))
+    options |= {"username": unquote(parts.username or ""), "password": password}
+    return {"BACKEND": "django.core.mail.backends.smtp.EmailBackend", "OPTIONS": options}
+
+
+def _public_url(url: str, environment: dict[str, Any], faults: list[str]) -> str:
+    """Where members find this installation: what links in mails begin with, whatever host a request names."""
+    host = environment["allowed_hosts"][:1]
+    if not url:
+        url = f"https://{host[0]}" if environment["is_https"] and host else "http://localhost:8000"
+    form = re.fullmatch(r"(https?)://[A-Za-z0-9.-]+(?::[0-9]{1,5})?|(https?)://\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?", url)
+    if form is None:
+        faults.append("BULKHEAD_PUBLIC_URL: write where members find this, such as https://bulkhead.example.")
+    elif environment["is_https"] and not url.startswith("https://"):
+        faults.append("BULKHEAD_PUBLIC_URL: BULKHEAD_HTTPS is set: write it with https://.")
+    return url
 
 
 def _secret_key(value: str, home: Path, faults: list[str]) -> Secret:

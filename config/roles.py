@@ -17,6 +17,7 @@ NOBODYS: Table = {  # in either plane: the machinery's own
     "accounts.login": {},
     "accounts.recoverycode": {},
     "accounts.secondfactor": {},
+    "accounts.maillink": {},
     "accounts.tries": {},
     "admin.logentry": {},
     "audit.audithead": {},

@@ -18,6 +18,9 @@ BULKHEAD_SWEEP_SECONDS = _env.sweep_seconds
 BULKHEAD_TRUSTED_PROXIES = _env.trusted_proxies
 BULKHEAD_REQUESTS_PER_MINUTE = _env.requests_per_minute
 BULKHEAD_PARALLEL_HASHES = _env.parallel_hashes
+BULKHEAD_PUBLIC_URL = _env.public_url
+MAILERS = {"default": _env.mailer}  # Django's own from 6.1 on
+DEFAULT_FROM_EMAIL = _env.mail_from
 BULKHEAD_CONNECTION_MAX_AGE = _env.connection_max_age
 BULKHEAD_CONNECTIONS_PER_THREAD = 8  # tenant connections kept open, least recently used closed first
 

@@ -11,6 +11,7 @@ from tenants.accounts.support_views import (
     SupportAccessList,
     SupportAccessRefuse,
 )
+from tenants.accounts.user_views import UserDetail, UserInvitation, UserList
 from tenants.admin import operator_site
 from tenants.audit.api import AuditEventList, AuditExport
 
@@ -30,6 +31,9 @@ urlpatterns = [
     path("api/v1/support-access/<uuid:pk>/end/", SupportAccessEnd.as_view(), name="support-access-end"),
     path("api/v1/audit-events/", AuditEventList.as_view(), name="audit-event-list"),
     path("api/v1/audit-events/export.jsonl", AuditExport.as_view(), name="audit-export"),
+    path("api/v1/users/", UserList.as_view(), name="user-list"),
+    path("api/v1/users/<uuid:pk>/", UserDetail.as_view(), name="user-detail"),
+    path("api/v1/users/<uuid:pk>/invitation/", UserInvitation.as_view(), name="user-invitation"),
     path("api/v1/me/", MeView.as_view(), name="me"),
     path("api/v1/", include("scans.urls")),
     path("operator", RedirectView.as_view(url="/operator/")),

@@ -2,7 +2,13 @@
 
 from django.urls import path
 
+from tenants.accounts import link_pages
 from tenants.accounts.admin import workspace_site
 from tenants.accounts.support_pages import enter
 
-urlpatterns = [path("support/enter/", enter, name="support-enter"), path("", workspace_site.urls)]
+urlpatterns = [
+    path("support/enter/", enter, name="support-enter"),
+    path("password/reset/", link_pages.ask, name="admin_password_reset"),
+    path("password/set/", link_pages.choose, name="choose_password"),
+    path("", workspace_site.urls),
+]

@@ -1,48 +1,17 @@
-"""
-Telling the dispatcher which tenant has work. A hint and nothing more: the sweep finds what a lost one missed, so that
-Redis may be down, full or empty and no accepted scan is lost.
-"""
+"""Telling the dispatcher which tenant has work."""
 
-import logging
-import time
 from uuid import UUID
 
-import django_rq
-from redis import Redis, RedisError
+from tenants.wakeup import connect, wait, wake
 
-logger = logging.getLogger(__name__)
-KEY = "bulkhead:tenants-with-work"  # a sorted set: tenant ids, oldest wish first
-ANSWER_SECONDS = 2.0  # a Redis that hangs must not hang who asks it
-
-
-def connect(seconds: float = ANSWER_SECONDS) -> Redis:
-    """A client that waits ``seconds`` for an answer at most; RQ's own would wait for ever."""
-    client = django_rq.get_connection("default")
-    client.connection_pool.connection_kwargs["socket_timeout"] = seconds
-    return client
+__all__ = ["KEY", "connect", "wait_for_work", "wake_dispatcher"]
+KEY = "bulkhead:tenants-with-work"
 
 
 def wake_dispatcher(tenant_id: UUID) -> None:
-    try:
-        connect().zadd(KEY, {tenant_id.hex: time.time()}, nx=True)
-    except (RedisError, OSError) as error:
-        logger.warning("The dispatcher was not woken, and will find the work by its sweep: %s", error)
+    wake(KEY, tenant_id)
 
 
 def wait_for_work(seconds: float) -> list[UUID]:
     """The tenants that have asked, oldest first; after ``seconds`` without any, none. 0 does not wait."""
-    try:
-        redis = connect(seconds + ANSWER_SECONDS)
-        first = redis.bzpopmin(KEY, timeout=seconds) if seconds else None
-        if seconds and first is None:
-            return []
-        members = [*(first[1:2] if first else []), *(entry[0] for entry in redis.zpopmin(KEY, 1000))]
-    except (RedisError, OSError) as error:
-        logger.warning("Redis does not answer; sweeping instead: %s", error)
-        time.sleep(min(seconds, 1.0))
-        return []
-    return [UUID(member.decode()) for member in members if _is_id(member)]
-
-
-def _is_id(member: bytes) -> bool:
-    return len(member) == 32 and all(character in b"0123456789abcdef" for character in member)
+    return wait(KEY, seconds)

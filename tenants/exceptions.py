@@ -103,6 +103,37 @@ class SupportAccessError(TenantError):
     code = "support_access_refused"
 
 
+class TooManyMailsError(TenantError):
+    """Members have been invited more often today than a tenant may."""
+
+    code = "too_many_mails"
+    retry_after = 3600
+
+
+class InvalidLinkError(TenantError):
+    """The link from a mail opens nothing: made up, used, replaced, too old, or of another tenant."""
+
+    code = "invalid_link"
+
+
+class LastOwnerError(TenantError):
+    """The tenant would be left without an active owner."""
+
+    code = "last_owner"
+
+
+class InvitationPendingError(TenantError):
+    """The account is not in use before its invitation is accepted."""
+
+    code = "invitation_pending"
+
+
+class NotInvitedError(TenantError):
+    """The account is in use: there is no invitation to send again or to withdraw."""
+
+    code = "not_invited"
+
+
 class TooBusyError(TenantError):
     """More of something costly is asked for at once than this process does."""
 

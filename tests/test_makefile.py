@@ -118,4 +118,4 @@ def test_the_procfile_runs_the_four_processes(copy):
     done = run(sys.executable, "-m", "honcho", "check", cwd=copy)
 
     assert done.returncode == 0
-    assert "(web, redis, dispatch, worker)" in done.stdout  # web first: honcho gives the first one PORT itself
+    assert "(web, redis, dispatch, worker, mail)" in done.stdout  # web first: honcho gives the first one PORT itself

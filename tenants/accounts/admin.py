@@ -9,6 +9,7 @@ from django.contrib.auth import SESSION_KEY, authenticate
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.views import PasswordChangeView
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -17,7 +18,8 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
 from tenants.accounts import second_factor
-from tenants.accounts.models import SupportAccess, User
+from tenants.accounts.links import invite, send_invitation, withdraw_invitation
+from tenants.accounts.models import SupportAccess, User, is_last_owner
 from tenants.accounts.second_factor_page import second_factor_page
 from tenants.accounts.sessions import begin_anew
 from tenants.accounts.support import open_accesses
@@ -26,7 +28,7 @@ from tenants.accounts.tries import count_old_password
 from tenants.audit.trail import record
 from tenants.context import current_tenant
 from tenants.edits import VersionedAdmin, VersionedForm
-from tenants.exceptions import TenantSuspendedError, TooManyTriesError
+from tenants.exceptions import NotInvitedError, TenantSuspendedError, TooManyMailsError, TooManyTriesError
 from tenants.planes import Plane, current
 
 
@@ -101,7 +103,7 @@ class PlaneSite(admin.AdminSite):
         try:
             response = self._log_in(request, extra_context)
         except TooManyTriesError as error:
-            return self._too_many_tries(request, error)
+            return self.too_many_tries(request, error)
         if was_logged_in and response.status_code == 302:
             begin_anew(request.session)  # Django keeps the session of whoever logs in again
         return response
@@ -139,7 +141,7 @@ class PlaneSite(admin.AdminSite):
         try:
             return second_factor_page(request, self.each_context(request))
         except TooManyTriesError as error:
-            return self._too_many_tries(request, error)
+            return self.too_many_tries(request, error)
 
     @transaction.non_atomic_requests
     def password_change(self, request, extra_context=None):
@@ -152,9 +154,9 @@ class PlaneSite(admin.AdminSite):
         try:
             return view(request)
         except TooManyTriesError as error:
-            return self._too_many_tries(request, error)
+            return self.too_many_tries(request, error)
 
-    def _too_many_tries(self, request, error: TooManyTriesError):
+    def too_many_tries(self, request, error: TooManyTriesError):
         headers = {"Retry-After": str(error.retry_after)}
         context = self.each_context(request) | {"title": "Too many tries", "minutes": -(-error.retry_after // 60)}
         return TemplateResponse(request, "tenants/too_many_tries.html", context, status=429, headers=headers)
@@ -237,6 +239,75 @@ class AccountAdmin(VersionedAdmin, UserAdmin):
         return [(None, {"fields": ["username"]}), *fieldsets[1:]]
 
 
+class InvitationForm(forms.ModelForm):
+    class Meta:
+        model = User
+        fields = ["username", "email", "role"]
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["email"].required = True
+
+
+class MemberForm(AccountForm):
+    def clean(self):
+        is_last = is_last_owner(self.instance)  # first: whoever changes another owner waits here, and holds no row yet
+        cleaned = super().clean()
+        if is_last and not (cleaned.get("role") == User.Role.OWNER and cleaned.get("is_active")):
+            raise ValidationError("Somebody has to be an active owner, and nobody else is.")
+        return cleaned
+
+
+class MemberAdmin(AccountAdmin):
+    """Of a workspace: members can be invited too."""
+
+    form = MemberForm
+    list_display = [*AccountAdmin.list_display, "is_invited"]
+    change_list_template = "tenants/members.html"
+    actions = [*AccountAdmin.actions, "send_invitation", "withdraw_invitation"]
+
+    def get_readonly_fields(self, request, obj=None):
+        return [*self.readonly_fields, *(["is_active"] if obj is not None and obj.is_invited else [])]
+
+    def get_urls(self):
+        page = self.admin_site.admin_view(self.invite_view)
+        return [path("invite/", page, name="accounts_user_invite"), *super().get_urls()]
+
+    def invite_view(self, request):
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = InvitationForm(request.POST or None)
+        if form.is_valid():
+            try:
+                user = invite(**form.cleaned_data, invited_by=request.user)
+            except TooManyMailsError:
+                form.add_error(None, "So many members were invited today that this one has to wait until tomorrow.")
+            else:
+                self.log_addition(request, user, "Invited.")
+                self.message_user(request, f"{user.username} is invited: a mail is on its way.", messages.SUCCESS)
+                return HttpResponseRedirect(reverse("admin:accounts_user_changelist"))
+        context = self.admin_site.each_context(request) | {"title": "Invite a member", "form": form, "opts": User._meta}
+        return TemplateResponse(request, "tenants/invite.html", context)
+
+    @admin.action(permissions=["change"], description="Send the invitation again")
+    def send_invitation(self, request, queryset):
+        self._with_invitations(request, queryset, partial(send_invitation, invited_by=request.user), "Invited again")
+
+    @admin.action(permissions=["change"], description="Withdraw the invitation")
+    def withdraw_invitation(self, request, queryset):
+        self._with_invitations(request, queryset, withdraw_invitation, "Invitation withdrawn")
+
+    def _with_invitations(self, request, queryset, act, what):
+        for user in queryset:
+            try:
+                act(user)
+            except NotInvitedError:
+                self.message_user(request, f"Not invited: {user.username}.", messages.WARNING)
+            else:
+                self.log_change(request, user, f"{what}.")
+                self.message_user(request, f"{what}: {user.username}.", messages.SUCCESS)
+
+
 workspace_site = WorkspaceSite(name="admin")
-workspace_site.register(User, AccountAdmin)
+workspace_site.register(User, MemberAdmin)
 workspace_site.register(SupportAccess, SupportAccessAdmin)

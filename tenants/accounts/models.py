@@ -12,7 +12,9 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from tenants.audit.rules import audited
+from tenants.exceptions import LastOwnerError
 from tenants.models import IdentifierField, TenantModel, TenantQuerySet
+from tenants.planes import Plane, require_bound
 from tenants.versions import VersionedModel, VersionedQuerySet
 
 
@@ -44,6 +46,7 @@ class User(VersionedModel, AbstractBaseUser, PermissionsMixin):
     email = models.EmailField(blank=True)
     role = models.CharField(max_length=8, choices=Role, default=Role.TESTER)
     is_active = models.BooleanField(default=True)
+    is_invited = models.BooleanField(default=False, editable=False, help_text="Has not chosen a password yet.")
     is_superuser = None  # a right beside the roles
     date_joined = models.DateTimeField(auto_now_add=True)
     operator = models.UUIDField(
@@ -72,6 +75,8 @@ class User(VersionedModel, AbstractBaseUser, PermissionsMixin):
         """
         In the same transaction, the log-ins of an account whose password changed or that was disabled end.
 
+        Raises ``LastOwnerError`` when a tenant would be left without an active owner.
+
         Django's own password forms, and its ``changepassword``, save the whole row when they have set a password: if it
         is all that was changed, it alone is written.
         """
@@ -82,6 +87,8 @@ class User(VersionedModel, AbstractBaseUser, PermissionsMixin):
                 return
             update_fields = ["password"]
         with transaction.atomic():
+            if {"role", "is_active"} & set(update_fields or ()):
+                _require_an_owner_besides(self)
             super().save(*args, update_fields=update_fields, **kwargs)
             for name, reason in ENDING_LOG_INS.items():
                 if name in before and before[name] != self.__dict__.get(name):
@@ -101,6 +108,21 @@ class User(VersionedModel, AbstractBaseUser, PermissionsMixin):
     def is_staff(self) -> bool:
         """May use the admin site of their plane: everybody who has an account in it."""
         return self.is_active
+
+
+def is_last_owner(user: User) -> bool:
+    """Of the bound tenant, as its database has it now; in a transaction it stays so."""
+    owners = User.objects.filter(role=User.Role.OWNER, is_active=True).order_by("pk")
+    if transaction.get_connection().in_atomic_block:
+        owners = owners.select_for_update()
+    return list(owners.values_list("pk", flat=True)) == [user.pk]
+
+
+def _require_an_owner_besides(user: User) -> None:
+    """Locks the owners' rows, so that of two who leave at once the second finds that the first has left."""
+    remains = user.role == User.Role.OWNER and user.is_active
+    if not remains and require_bound().plane is Plane.TENANT and is_last_owner(user):
+        raise LastOwnerError(f"{user.username} is the only active owner.")
 
 
 def last_moment():
@@ -146,6 +168,8 @@ class Tries(TenantModel):
         ADDRESS = "address"
         OLD_PASSWORD = "old_password"  # noqa: S105
         OWN_CODE = "own_code"
+        RESET = "reset"  # asked for, of an account
+        RESET_FROM = "reset_from"  # or from an address
         UNKNOWN = "unknown"  # of either, at tenants that are not there; in the control database
 
     kind = models.CharField(max_length=12, choices=Kind, db_index=True)
@@ -156,6 +180,54 @@ class Tries(TenantModel):
 
     def __str__(self):
         return f"{self.kind} {self.key:.12}: {self.failures}"
+
+
+class MailLinkQuerySet(TenantQuerySet):
+    def end(self, reason: "MailLink.Ending") -> int:
+        """How many there were to end."""
+        return self.filter(ended_at=None).update(ended_at=timezone.now(), ending=reason, next_try_at=None)
+
+
+class MailLink(TenantModel):
+    """
+    A link with which somebody chooses a password, and the mail that brings it: asked for in one process, sent by
+    another. Who sends it makes its secret; here is a digest. Written by tenants.accounts.links.
+    """
+
+    class Purpose(models.TextChoices):
+        INVITATION = "invitation"
+        RESET = "reset"
+
+    class Ending(models.TextChoices):
+        USED = "used"
+        WITHDRAWN = "withdrawn"
+        REPLACED = "replaced"  # by a newer one
+        UNDELIVERABLE = "undeliverable"
+
+    purpose = models.CharField(max_length=10, choices=Purpose)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="links",
+        null=True,
+        help_text="None yet for a reset that was asked for in a name which nobody has looked up.",
+    )
+    sealed_name = models.TextField(blank=True)
+    invited_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, related_name="+", null=True)
+    digest = models.CharField(max_length=64, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(db_index=True)
+    next_try_at = models.DateTimeField(null=True, default=timezone.now, db_index=True, help_text="To send it.")
+    tries = models.PositiveSmallIntegerField(default=0)
+    made_at = models.DateTimeField(null=True, help_text="Its secret, for the last mail that was tried.")
+    sent_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    ending = models.CharField(max_length=13, choices=Ending, blank=True)
+
+    objects: ClassVar[Any] = MailLinkQuerySet.as_manager()  # type: ignore[assignment]  # a narrower one
+
+    def __str__(self):
+        return f"{self.purpose} {self.created_at:%Y-%m-%d %H:%M}"
 
 
 @audited(secret=("digest",), unrecorded=("last_used_at",))

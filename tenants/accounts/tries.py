@@ -48,17 +48,25 @@ def count_log_in(request, username: str, unknown_tenant: str | None = None) -> "
     For a log-in in the bound plane. ``unknown_tenant``: the control plane is bound, and counts for a tenant that it
     has not. Raises ``TooManyTriesError``, and ``RuntimeError`` inside a transaction, which could undo the count.
     """
-    address = address_of(request)
-    kinds = (Tries.Kind.ADDRESS, Tries.Kind.ACCOUNT)
-    where: tuple[str, ...] = ()
+    return _count(request, username, unknown_tenant, (Tries.Kind.ADDRESS, Tries.Kind.ACCOUNT))
+
+
+def count_reset(request, username: str, unknown_tenant: str | None = None) -> "Try":
+    """As ``count_log_in``, for a link that is asked for; of which none is taken back."""
+    return _count(request, username, unknown_tenant, (Tries.Kind.RESET_FROM, Tries.Kind.RESET))
+
+
+def _count(request, username: str, unknown_tenant: str | None, kinds: tuple[Tries.Kind, Tries.Kind]) -> "Try":
+    address, where = address_of(request), () if unknown_tenant is None else (unknown_tenant,)
+    keys = _key(str(kinds[0]), *where, address), _key(str(kinds[1]), *where, username)
     if unknown_tenant is not None:
-        kinds, where = (Tries.Kind.UNKNOWN, Tries.Kind.UNKNOWN), (unknown_tenant,)
-    by_address = _Count(kinds[0], _key("address", *where, address), is_of_account=False)
-    by_account = _Count(kinds[1], _key("account", *where, username), is_of_account=True)
+        kinds = (Tries.Kind.UNKNOWN, Tries.Kind.UNKNOWN)
+    by_address = _Count(kinds[0], keys[0], is_of_account=False)
+    by_account = _Count(kinds[1], keys[1], is_of_account=True)
     try:
         return Try([by_address, by_account], address)
     except TooManyTriesError:
-        _take_as_long_as_any(request)
+        take_as_long_as_any(request)
         raise
 
 
@@ -151,11 +159,12 @@ def _make_room(kind: Tries.Kind, now) -> None:
 def _refuse(count: _Count, wait: timedelta, address: str) -> None:
     # No name: it may be a password in the wrong field. The key says which lines are about the same one.
     what = "account" if count.is_of_account else "address"
-    logger.warning("A password from %s was not looked at: too many failures of %s %.12s", address, what, count.key)
+    logger.warning("A try from %s was not looked at: too many of %s %.12s", address, what, count.key)
     raise TooManyTriesError(max(1, ceil(wait.total_seconds())))
 
 
-def _take_as_long_as_any(request) -> None:
+def take_as_long_as_any(request) -> None:
+    """An answer that comes so long after its request does not tell what was found, nor where."""
     began_at = getattr(request, "began_at", time.monotonic())
     time.sleep(max(0.0, began_at + REFUSAL_SECONDS - time.monotonic()))
 

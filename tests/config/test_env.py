@@ -56,6 +56,29 @@ def test_nothing_set_is_the_embedded_default_and_writes_no_file(environment, tmp
         ({"BULKHEAD_SWEEP_SECONDS": "soon"}, "BULKHEAD_SWEEP_SECONDS"),
         ({"BULKHEAD_TRUSTED_PROXIES": "-1"}, "BULKHEAD_TRUSTED_PROXIES"),
         ({"BULKHEAD_PARALLEL_HASHES": "0"}, "BULKHEAD_PARALLEL_HASHES"),
+        ({"BULKHEAD_MAIL_URL": f"http://u:{PASSWORD}@h"}, "BULKHEAD_MAIL_URL: write it as smtps://"),
+        ({"BULKHEAD_MAIL_URL": f"smtps://u:{PASSWORD}@h:port"}, "BULKHEAD_MAIL_URL: write it as smtps://"),
+        ({"BULKHEAD_MAIL_URL": f"smtps://u:{PASSWORD}@"}, "BULKHEAD_MAIL_URL: write it as smtps://"),
+        ({"BULKHEAD_MAIL_URL": f"smtps://u:{PASSWORD}@h/x"}, "BULKHEAD_MAIL_URL: write it as smtps://"),
+        (
+            {"BULKHEAD_MAIL_URL": f"smtp://u:{PASSWORD}@h"},
+            "BULKHEAD_MAIL_URL: smtp:// would send the password in clear",
+        ),
+        ({"BULKHEAD_PUBLIC_URL": "bulkhead.example"}, "BULKHEAD_PUBLIC_URL: write where members find this"),
+        ({"BULKHEAD_PUBLIC_URL": "https://b.example/x?y#z"}, "BULKHEAD_PUBLIC_URL: write where members find this"),
+        ({"BULKHEAD_PUBLIC_URL": "https://b.example\n"}, "BULKHEAD_PUBLIC_URL: write where members find this"),
+        (
+            {
+                "BULKHEAD_HTTPS": "true",
+                "BULKHEAD_ALLOWED_HOSTS": ".b.example",
+                "BULKHEAD_PUBLIC_URL": "http://b.example",
+            },
+            "BULKHEAD_PUBLIC_URL: BULKHEAD_HTTPS is set",
+        ),
+        (
+            {"BULKHEAD_HTTPS": "true", "BULKHEAD_ALLOWED_HOSTS": "*"},
+            "BULKHEAD_PUBLIC_URL: write where members find this",
+        ),
     ],
 )
 def test_a_fault_is_one_sentence_that_names_the_variable_and_no_secret(environment, variables, sentence):
@@ -96,6 +119,47 @@ def test_a_value_comes_from_the_file_that_its_name_with_file_names(environment, 
 
     assert (database["HOST"], database["PORT"], database["PASSWORD"]) == ("db.internal", 3307, PASSWORD)
     assert PASSWORD not in repr(database)
+
+
+MAIL_SERVERS = {
+    "smtps://u:p@h": {"port": 465, "use_ssl": True},
+    "smtp+tls://u:p@h": {"port": 587, "use_tls": True},
+    "smtps://u:p@h:2465": {"port": 2465, "use_ssl": True},
+}
+
+
+@pytest.mark.parametrize(("url", "expected"), MAIL_SERVERS.items(), ids=MAIL_SERVERS)
+def test_a_mail_servers_url_says_how_it_is_spoken_to(environment, tmp_path, url, expected):
+    path = tmp_path / "url"
+    path.write_text(url.replace("p@", "p%40ss@"))
+    environment.setenv("BULKHEAD_MAIL_URL_FILE", str(path))
+
+    mailer = read_environment().mailer
+
+    account = {"host": "h", "username": "u", "password": "p@ss", "timeout": 10}
+    assert mailer == {
+        "BACKEND": "django.core.mail.backends.smtp.EmailBackend", "OPTIONS": account | expected,
+    }  # fmt: skip
+    assert "p@ss" not in repr(mailer)
+
+
+def test_without_one_mails_become_files(environment):
+    assert read_environment().mailer == {"BACKEND": "tenants.mail_files.FileBackend"}
+
+
+PUBLIC = {
+    "": ({}, "http://localhost:8000"),
+    "https": ({"BULKHEAD_HTTPS": "true", "BULKHEAD_ALLOWED_HOSTS": "a.example,b.example"}, "https://a.example"),
+    "set": ({"BULKHEAD_PUBLIC_URL": "https://[::1]:8443", "BULKHEAD_HTTPS": "true"}, "https://[::1]:8443"),
+}
+
+
+@pytest.mark.parametrize(("variables", "url"), PUBLIC.values(), ids=PUBLIC)
+def test_links_in_mails_begin_with_what_is_configured(environment, variables, url):
+    for name, value in variables.items():
+        environment.setenv(name, value)
+
+    assert read_environment().public_url == url
 
 
 def test_a_faulty_configuration_stops_manage_py_with_the_whole_list():

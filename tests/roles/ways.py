@@ -9,6 +9,7 @@ from django.utils import timezone
 from tests.routes.asking import NEW_PASSWORD
 
 API = {  # list and detail, seen from /api/v1/
+    "accounts.user": ("users/", "users/{user}/"),
     "scans.target": ("targets/", "targets/{target}/"),
     "scans.authorization": ("targets/{target}/authorizations/", ""),
     "scans.scanprofile": ("profiles/", "profiles/{scanprofile}/"),
@@ -16,14 +17,15 @@ API = {  # list and detail, seen from /api/v1/
     "scans.finding": ("findings/", "findings/{finding}/"),
     "audit.auditevent": ("audit-events/", ""),
 }
-WORKSPACE = {
-    name: name.replace(".", "/") + "/" for name in ("accounts.user", "accounts.supportaccess", *API)
-}  # seen from /t/acme/
+WORKSPACE = {name: name.replace(".", "/") + "/" for name in ("accounts.supportaccess", *API)}  # seen from /t/acme/
 TARGET = {"name": "new", "host": "new.example.com"}
 PROFILE = {"name": "new"}
 TOMORROW = timezone.now() + timedelta(days=1)
 PASSWORDS = {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD, "usable_password": "true"}
+INVITATION = {"username": "new", "email": "new@example.com", "role": "owner"}
+CHANGE = {"name": "changed", "email": "changed@example.com", "version": 1}
 BODIES = {
+    "accounts.user": INVITATION,
     "scans.target": TARGET | {"ports": [80]},
     "scans.authorization": {"statement": "signed", "expires_at": TOMORROW.isoformat()},
     "scans.scanprofile": PROFILE | {"engines": {"ports": {}}},
@@ -77,7 +79,7 @@ def api_ways() -> Iterator[Way]:
         if row:
             yield Way(resource, "view", "GET", row)
             yield Way(resource, "view", "HEAD", row)
-            yield Way(resource, "change", "PATCH", row, {"name": "changed", "version": 1})
+            yield Way(resource, "change", "PATCH", row, CHANGE)
     yield from (Way("accounts.apikey", "view", "GET", path) for path in ("api-keys/", "api-keys/{apikey}/"))
     yield Way("accounts.apikey", "add", "POST", "api-keys/", {"name": "new", "expires_at": TOMORROW.isoformat()})
     yield Way("accounts.apikey", "delete", "DELETE", "api-keys/{apikey}/")
@@ -114,5 +116,7 @@ def workspace_ways() -> Iterator[Way]:
     for step, of in {"grant": "asked", "end": "asked", "refuse": "also_asked"}.items():
         decision = {"decision": step, "scope": "read", "hours": "1"}
         yield Way("accounts.supportaccess", "grant", "POST", f"accounts/supportaccess/{{{of}}}/decide/", decision)
+    yield Way("accounts.user", "add", "GET", "accounts/user/invite/")
+    yield Way("accounts.user", "add", "POST", "accounts/user/invite/", INVITATION | {"username": "another"})
     yield Way("accounts.user", "change", "GET", "accounts/user/{user}/password/")
     yield Way("accounts.user", "change", "POST", "accounts/user/{user}/password/", PASSWORDS)

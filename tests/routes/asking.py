@@ -26,6 +26,7 @@ KINDS = {
     "api-keys": "apikey",
     "support-access": "supportaccess",
     "supportaccess": "supportaccess",
+    "users": "user",
     **{name: name for name in ("user", "target", "authorization", "scanprofile", "scan", "finding")},
     **{name: name for name in ("tenant", "databaseserver", "auditevent")},
 }
@@ -142,6 +143,10 @@ def account_change(world, plane="acme"):
     return fields | {"version": world.version(plane, "user")}
 
 
+def invitation(world):
+    return {"username": f"new{world.next()}", "email": "new@example.com", "role": "tester"}
+
+
 def new_password(world):
     return {"old_password": PASSWORD, "new_password1": NEW_PASSWORD, "new_password2": NEW_PASSWORD}
 
@@ -163,6 +168,10 @@ BODIES = {
     "/operator/tenants/tenant/<uuid:object_id>/support/": lambda world: {
         "reason": "To see why", "scope": "read", "hours": 1,
     },
+    "/api/v1/users/": invitation,
+    "/api/v1/users/<uuid:pk>/": lambda world: {
+        "email": f"new{world.next()}@example.com", "version": world.version("acme", "user"),
+    },
     "/api/v1/targets/": target,
     "/api/v1/targets/<uuid:pk>/": lambda world: {
         "name": f"new {world.next()}", "version": world.version("acme", "target"),
@@ -177,6 +186,9 @@ BODIES = {
     "/t/<slug>/login/": credentials,
     "/t/<slug>/password_change/": new_password,
     "/t/<slug>/second-factor/": lambda world: {"step": "begin", "password": PASSWORD},
+    "/t/<slug>/password/reset/": lambda world: {"username": f"new{world.next()}"},
+    "/t/<slug>/password/set/": lambda world: {"code": f"{MISSING.replace('-', '')}-{'A' * 43}"} | set_password(world),
+    "/t/<slug>/accounts/user/invite/": invitation,
     "/t/<slug>/accounts/user/add/": account,
     "/t/<slug>/accounts/user/<path:object_id>/change/": account_change,
     "/t/<slug>/accounts/user/<id>/password/": set_password,

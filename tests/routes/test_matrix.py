@@ -11,6 +11,7 @@ ROUTES = {route.name: route for route in all_routes()}
 TABLE = read_table(METHODS)
 # Whoever knows the credentials opens the plane that they are of.
 OPENED_BY_CREDENTIALS = dict.fromkeys(("/api/v1/token/", "/api/v1/token/refresh/", "/api/v1/token/logout/"), "acme")
+OPENED_BY_CREDENTIALS |= {"/t/<slug>/password/reset/": "acme"}  # by anybody's wish, which is written down
 OPENED_BY_CREDENTIALS |= {"/t/<slug>/login/": "acme", "/operator/login/": "control"}
 # What an operator asks of a tenant stands in its database.
 ASKED_OF_A_TENANT = {("operator", "/operator/tenants/tenant/<uuid:object_id>/support/"): "globex"}

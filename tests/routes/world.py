@@ -29,7 +29,15 @@ from scans.models import (
     Target,
     TaskQueue,
 )
-from tenants.accounts.models import ApiKey, RecoveryCode, SecondFactor, SignInPolicy, SupportAccess, Tries
+from tenants.accounts.models import (
+    ApiKey,
+    MailLink,
+    RecoveryCode,
+    SecondFactor,
+    SignInPolicy,
+    SupportAccess,
+    Tries,
+)
 from tenants.audit.models import AuditEvent
 from tenants.context import control_plane, tenant_context
 from tenants.exceptions import TenantError
@@ -53,7 +61,8 @@ def texts(model: type[models.Model], canary: str) -> dict[str, str]:
     """Every free text of the model, filled with the canary as far as it fits."""
     fields = [field for field in model._meta.concrete_fields if isinstance(field, models.CharField | models.TextField)]
     kept = NOT_PLANTED.get(model._meta.label, set())
-    return {field.name: canary[: field.max_length] for field in fields if not field.choices and field.name not in kept}
+    found = {field.name: canary[: field.max_length] for field in fields if not field.choices and field.name not in kept}
+    return found | {field.name: f"{canary}@example.com" for field in fields if isinstance(field, models.EmailField)}
 
 
 def plant_support(user, canary: str) -> SupportAccess:
@@ -89,7 +98,7 @@ class World:
 
     def _plant(self, slug: str) -> None:
         canary = CANARIES[slug]
-        user = get_user_model().objects.create(**texts(get_user_model(), canary))
+        user = get_user_model().objects.create(is_invited=True, **texts(get_user_model(), canary))
         Group.objects.create(name=canary).user_set.add(user)
         LogEntry.objects.create(
             user=user,
@@ -104,6 +113,7 @@ class World:
         SecondFactor.objects.create(user=user, **texts(SecondFactor, canary))  # not confirmed: it asks nothing
         RecoveryCode.objects.create(user=user, **texts(RecoveryCode, canary))
         SignInPolicy.objects.create(**texts(SignInPolicy, canary))
+        MailLink.objects.create(purpose="reset", expires_at=timezone.now(), **texts(MailLink, canary))
         target = Target.objects.create(ports=[80, 443], created_by=user, **texts(Target, canary))
         authorization = Authorization.objects.create(
             target=target,

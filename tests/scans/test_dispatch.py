@@ -151,7 +151,7 @@ def test_a_scan_is_accepted_while_redis_is_down_and_sent_once_it_is_back(alice, 
 
 
 def test_a_redis_that_hangs_hangs_neither_the_request_nor_the_dispatcher(alice, own_redis, monkeypatch):
-    monkeypatch.setattr(wakeup, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("tenants.wakeup.ANSWER_SECONDS", 0.3)
     monkeypatch.setattr(wakeup.connect, "__defaults__", (0.3,))
     with stopped(own_redis):
         began = time.monotonic()

@@ -1,5 +1,7 @@
 """The sites in a real browser, on a real server."""
 
+from pathlib import Path
+
 import pytest
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
@@ -12,6 +14,7 @@ from tenants.embedded.service import which
 from tests.installation import PASSWORD
 from tests.scans.rows import authorize, make_finding, make_run, make_scan, make_target
 from tests.serving import WebServer
+from tests.tenants.mailing import NEW, change, empty_mailbox, reset_code
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
@@ -25,9 +28,10 @@ SITES = {
 
 
 class Browser:
-    def __init__(self, driver, url):
+    def __init__(self, driver, web):
         self.driver = driver
-        self.url = url
+        self.url = web.url
+        self.web = web
 
     def open(self, path):
         self.driver.get(self.url + path)
@@ -39,10 +43,10 @@ class Browser:
         # While pages change, the driver may answer with an error of its own instead of "stale".
         WebDriverWait(self.driver, 15, ignored_exceptions=[WebDriverException]).until(staleness_of(page))
 
-    def log_in(self, site, username):
+    def log_in(self, site, username, password=PASSWORD):
         self.open(site)
         self.driver.find_element(By.ID, "id_username").send_keys(username)
-        self.driver.find_element(By.ID, "id_password").send_keys(PASSWORD)
+        self.driver.find_element(By.ID, "id_password").send_keys(password)
         self.submit(self.driver.find_element(By.CSS_SELECTOR, "#login-form [type=submit]"))
 
     def log_out(self, site):
@@ -54,6 +58,9 @@ class Browser:
         self.open(site)
         names = self.driver.find_elements(By.CSS_SELECTOR, "#user-tools strong")
         return names[0].text if names else None
+
+    def log(self):
+        return Path(self.web.log.name).read_text()
 
     def complaints(self):
         """Of the browser since it was last asked: what it refused to load or run is among them."""
@@ -77,6 +84,7 @@ class Browser:
 def browser(installation, acme, globex, tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--access-logfile -")
     options = webdriver.ChromeOptions()
     options.binary_location = which("chromium")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -84,7 +92,7 @@ def browser(installation, acme, globex, tmp_path, monkeypatch):
         options.add_argument(flag)
     service = webdriver.ChromeService(executable_path=which("chromedriver"), log_output=str(tmp_path / "driver.log"))
     with WebServer(installation) as web, webdriver.Chrome(options=options, service=service) as driver:
-        yield Browser(driver, web.url)
+        yield Browser(driver, web)
 
 
 def test_workspaces_and_console_stand_side_by_side_in_one_browser(browser):
@@ -192,3 +200,24 @@ def test_what_pages_keep_in_a_browser_is_no_data_of_anybodys(browser, scanned):
         assert set(kept) <= {"theme", "django.admin.filtersState"}, path
         assert not any("shop" in each or "acme" in each.lower() for each in kept.values()), path
         assert browser.driver.execute_script("return document.cookie") == "", path
+
+
+def test_a_link_from_a_mail_fills_the_form_in_and_its_secret_is_in_no_log_and_in_no_address(browser):
+    change("alice", email="alice@acme.example")
+    code = reset_code()
+    browser.open(f"/t/acme/password/set/#{code}")
+    field = browser.driver.find_element(By.ID, "id_code")
+
+    assert (field.get_attribute("value"), field.is_displayed()) == (code, False)
+    assert browser.driver.current_url == f"{browser.url}/t/acme/password/set/"
+    for name in ("id_password1", "id_password2"):
+        browser.driver.find_element(By.ID, name).send_keys(NEW)
+    browser.submit(browser.driver.find_element(By.CSS_SELECTOR, "#login-form [type=submit]"))
+
+    assert "Your password is set" in browser.driver.page_source and browser.complaints() == []
+    log = browser.log()
+    assert "GET /t/acme/password/set/ " in log and "POST /t/acme/password/set/ " in log
+    assert code[33:] not in log + browser.driver.page_source
+    browser.log_in("/t/acme/", "alice", NEW)
+    assert browser.user("/t/acme/") == "ALICE"
+    empty_mailbox()
