@@ -5,12 +5,12 @@ from datetime import timedelta
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from tenants.accounts.models import Tries
+from tenants.accounts.models import MailLink, Tries
 from tenants.accounts.tries import PER_ACCOUNT
 from tenants.context import control_plane, login_context
 from tests.installation import PASSWORD
 from tests.routes.asking import ask, canonical
-from tests.routes.log_in_timing import DELAY, DELAYED, REFUSED, USUAL, Attempt
+from tests.routes.log_in_timing import DELAY, DELAYED, REFUSED, Attempt
 from tests.routes.measuring import in_rounds
 from tests.tenants.states import set_state
 
@@ -44,15 +44,18 @@ class Measuring:
                 pass
             return clock() - began
 
-        usual = min(once(attempts[USUAL]) for _ in range(fastest_of))
+        first = next(iter(attempts.values()))
+        usual = min(once(first) for _ in range(fastest_of))
         ways = {name: (attempt,) for name, attempt in attempts.items()}
-        ways[DELAYED] = (attempts[USUAL], int(usual * DELAY))
+        ways[DELAYED] = (first, int(usual * DELAY))
         return in_rounds(rounds, ways, once, order, fastest_of)
 
     def ask(self, door: str, attempt: Attempt):
         self.client.cookies.clear()
         if door == "api":
             return ask(self.client, "POST", "/api/v1/token/", attempt._asdict() | {"tenant": attempt.slug})
+        if door == "reset":
+            return ask(self.client, "POST", f"/t/{attempt.slug}/password/reset/", {"username": attempt.username})
         form = {"username": attempt.username, "password": attempt.password}
         return ask(self.client, "POST", f"/t/{attempt.slug}/login/", form)
 
@@ -63,8 +66,9 @@ class Measuring:
             headers.pop("Content-Length")  # of a page with a longer slug
             waits = headers.pop("Retry-After", None) is not None  # for so many seconds, and they go by
             answers[name] = (status, headers, waits, cookies, text)
-        other = [name for name, answer in answers.items() if answer != answers[USUAL]]
-        assert not other, f"{other} are not answered as {USUAL}: {[answers[name] for name in [*other, USUAL]]}"
+        usual = next(iter(answers))
+        other = [name for name, answer in answers.items() if answer != answers[usual]]
+        assert not other, f"{other} are not answered as {usual}: {[answers[name] for name in [*other, usual]]}"
 
     def _use_up(self, door: str, attempts: dict[str, Attempt]) -> None:
         for attempt in attempts.values():
@@ -79,3 +83,4 @@ def forget_tries() -> None:
     for plane in PLANES:
         with plane():
             Tries.objects.all().delete()
+            MailLink.objects.filter(purpose="reset").delete()
