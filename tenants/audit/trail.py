@@ -133,13 +133,12 @@ def _recorded_update(update):
     @wraps(update)
     def updating(self, **values):
         rules = AUDITED.get(self.model._meta.concrete_model)
-        if rules is None or _recorded.get() is self.model:
+        if rules is None:
             return update(self, **values)
         if rules.unrecorded.issuperset(values):
             with _recording(self.model):
                 return update(self, **values)
         with transaction.atomic(savepoint=False):
-            AuditHead.objects.select_for_update().get(pk=1)  # now nobody changes which rows these are
             keys = list(self.order_by().values_list("pk", flat=True)[: AT_ONCE + 1])
             if len(keys) > AT_ONCE:
                 raise UnrecordedWriteError(_too_many("update()", self.model))

@@ -16,7 +16,7 @@ from django.db import transaction  # noqa: E402
 from tenants import services  # noqa: E402
 
 slug, last_step, when = sys.argv[1:]
-journal = services._journal
+journal = services.journal
 
 
 def kill():
@@ -29,5 +29,5 @@ def killing(tenant, action, step, detail=""):
         kill() if when == "before" else transaction.on_commit(kill)
 
 
-services._journal = killing
+services.journal = killing
 services.create_tenant(slug=slug)

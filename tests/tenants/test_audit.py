@@ -16,10 +16,11 @@ from django.utils import timezone
 from scans.models import Authorization, Scan, ScanProfile, Target
 from tenants.accounts.api_keys import make_key
 from tenants.accounts.models import ApiKey
+from tenants.audit import trail
 from tenants.audit.models import AuditEvent, AuditHead
 from tenants.audit.provenance import acting
 from tenants.audit.rules import AUDITED
-from tenants.audit.trail import AT_ONCE, record
+from tenants.audit.trail import record
 from tenants.audit.verification import verify
 from tenants.connections import close_tenant_connections
 from tenants.context import control_plane, tenant_context
@@ -122,6 +123,9 @@ UNRECORDED = {
     "bulk_create that may change a row": lambda row: Target.objects.bulk_create(
         [row], update_conflicts=True, update_fields=["name"], unique_fields=["id"]
     ),
+    "bulk_create that may, by position": lambda row: Target.objects.bulk_create(
+        [row], None, False, True, ["name"], ["id"]
+    ),
     "save_base that skips ours": lambda row: Target._base_manager._insert(
         [Target(name="x", host="x.example", ports=[1], created_by=row.created_by)], Target._meta.concrete_fields
     ),
@@ -164,24 +168,26 @@ def test_a_deletion_is_recorded_with_what_was_there_and_so_is_what_it_takes_alon
     assert row.changes["ports"] == [[80, 443], None]
 
 
-def test_a_deletion_of_more_rows_than_are_recorded_at_once_is_refused(alice):
+def test_a_deletion_of_more_rows_than_are_recorded_at_once_is_refused(alice, monkeypatch):
+    monkeypatch.setattr(trail, "AT_ONCE", 10)
     with tenant_context("acme"):
         Target.objects.bulk_create(
-            Target(name="many", host="x.example", ports=[1], created_by=alice) for _ in range(AT_ONCE + 1)
+            Target(name="many", host="x.example", ports=[1], created_by=alice) for _ in range(11)
         )
-        with pytest.raises(UnrecordedWriteError, match=str(AT_ONCE)):
+        with pytest.raises(UnrecordedWriteError, match="more than 10 rows"):
             Target.objects.all()._raw_delete(Target.objects.db)
 
-        assert Target.objects.count() == AT_ONCE + 1
+        assert Target.objects.count() == 11
 
 
-def test_an_update_of_more_rows_than_are_recorded_at_once_is_refused(alice, newest):
+def test_an_update_of_more_rows_than_are_recorded_at_once_is_refused(alice, newest, monkeypatch):
+    monkeypatch.setattr(trail, "AT_ONCE", 10)
     with tenant_context("acme"):
         Target.objects.bulk_create(
-            Target(name="many", host="x.example", ports=[1], created_by=alice) for _ in range(AT_ONCE + 1)
+            Target(name="many", host="x.example", ports=[1], created_by=alice) for _ in range(11)
         )
         before = newest()
-        with pytest.raises(UnrecordedWriteError, match=str(AT_ONCE)):
+        with pytest.raises(UnrecordedWriteError, match="more than 10 rows"):
             Target.objects.update(name="all")
 
         assert events(before) == []
