@@ -6,6 +6,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpResponseNotAllowed
+from django.http.request import split_domain_port
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -129,7 +130,8 @@ def members_origin(request) -> str:
         return ""
     hosts = [host for host in settings.ALLOWED_HOSTS if host != settings.BULKHEAD_OPERATOR_HOST]
     named = [host for host in hosts if "*" not in host and not host.startswith(".")]
-    return f"{request.scheme}://{named[0]}" if named else ""
+    _, port = split_domain_port(request.get_host())
+    return f"{request.scheme}://{named[0]}{port and ':'}{port}" if named else ""
 
 
 def _accesses(tenant: Tenant, operator_id) -> list[dict]:
