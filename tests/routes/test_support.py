@@ -19,7 +19,8 @@ PAGES = [route for route in all_routes() if route.mount == WORKSPACE and route.n
 WITHOUT_TOKEN = ("/api/v1/token/", "/api/v1/token/refresh/", "/api/v1/token/logout/")
 GUARDED = [route for route in all_routes() if route.mount == API and route.name not in WITHOUT_TOKEN]
 DOCUMENTS = {"/t/<slug>/scans/scan/<uuid:pk>/report.html"}  # to be saved and sent
-ONE_S_OWN = {"django_session", "accounts_tries"}  # the session that asks; wrong passwords
+# The session that asks; wrong passwords; that something was refused.
+ONE_S_OWN = {"django_session", "accounts_tries", "audit_auditevent", "audit_audithead"}
 NEVER = {"accounts_user", "accounts_apikey", "accounts_supportaccess", "accounts_signinpolicy", "accounts_secondfactor",
          "accounts_recoverycode", "accounts_login", "scans_authorization"}  # fmt: skip
 
