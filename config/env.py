@@ -46,6 +46,7 @@ class Environment:
     is_https: bool
     allow_loopback_targets: bool
     allow_private_targets: bool
+    allow_private_providers: bool
     connection_max_age: int
     lease_seconds: int
     sweep_seconds: int
@@ -74,6 +75,7 @@ def read_environment() -> Environment:
         "is_https": env.bool("BULKHEAD_HTTPS", False),
         "allow_loopback_targets": env.bool("BULKHEAD_ALLOW_LOOPBACK_TARGETS", False),
         "allow_private_targets": env.bool("BULKHEAD_ALLOW_PRIVATE_TARGETS", False),
+        "allow_private_providers": env.bool("BULKHEAD_ALLOW_PRIVATE_PROVIDERS", False),
         "connection_max_age": env.int("BULKHEAD_CONNECTION_MAX_AGE", 60, validate=validate.Range(0, 3600)),
         "lease_seconds": env.int("BULKHEAD_LEASE_SECONDS", 30, validate=validate.Range(2, 600)),
         "sweep_seconds": env.int("BULKHEAD_SWEEP_SECONDS", 30, validate=validate.Range(1, 600)),

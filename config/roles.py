@@ -14,6 +14,7 @@ IN_CHARGE = (OWNER, MANAGER)
 Table = dict[str, dict[str, tuple[str, ...]]]
 
 NOBODYS: Table = {  # in either plane: the machinery's own
+    "accounts.externalidentity": {},
     "accounts.login": {},
     "accounts.recoverycode": {},
     "accounts.secondfactor": {},
@@ -32,6 +33,7 @@ MEMBERS: Table = {
     # Accounts are disabled, not deleted: what somebody did goes on naming them.
     "accounts.user": {"view": (*IN_CHARGE, AUDITOR), "add": (OWNER,), "change": (OWNER,)},
     "accounts.signinpolicy": {"change": (OWNER,)},
+    "accounts.identityprovider": {"change": (OWNER,)},
     # Their own; an owner's view is of everybody's.
     "accounts.apikey": {"view": ALL, "add": ALL, "delete": ALL},
     "accounts.supportaccess": {"view": (*IN_CHARGE, AUDITOR), "grant": (OWNER,)},
@@ -62,6 +64,7 @@ OPERATORS: Table = {
     "accounts.supportaccess": {"add": OPERATOR},  # to ask a tenant for it
     "audit.auditevent": {"view": OPERATOR},
     "tenants.auditanchor": {},
+    "accounts.identityprovider": {},
     "tenants.tenantcredential": {},
     "tenants.tenantkey": {},
     "tenants.registryrevision": {},

@@ -13,6 +13,7 @@ BULKHEAD_HOME = _env.home
 BULKHEAD_KEYS = {"runtime": _env.runtime_key, "fleet": _env.fleet_key}
 BULKHEAD_ALLOW_LOOPBACK_TARGETS = _env.allow_loopback_targets
 BULKHEAD_ALLOW_PRIVATE_TARGETS = _env.allow_private_targets
+BULKHEAD_ALLOW_PRIVATE_PROVIDERS = _env.allow_private_providers
 BULKHEAD_LEASE_SECONDS = _env.lease_seconds
 BULKHEAD_SWEEP_SECONDS = _env.sweep_seconds
 BULKHEAD_TRUSTED_PROXIES = _env.trusted_proxies

@@ -41,6 +41,18 @@ def manage(installation, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+class ServedSocket:
+    """It listens before its server does, so that the first request waits for the server and needs no polling."""
+
+    def __enter__(self):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.fd, self.port = self.socket.fileno(), self.socket.getsockname()[1]
+        return self
+
+    def __exit__(self, *error):
+        self.socket.close()
+
+
 class WebServer:
     """Gunicorn as the Procfile has it, with two workers: each has to hear of a change by itself."""
 

@@ -20,6 +20,7 @@ from django.views.decorators.cache import never_cache
 from tenants.accounts import second_factor
 from tenants.accounts.links import invite, send_invitation, withdraw_invitation
 from tenants.accounts.models import SupportAccess, User, is_last_owner
+from tenants.accounts.oidc_pages import BY_PROVIDER, back, provider_page, to_provider
 from tenants.accounts.second_factor_page import second_factor_page
 from tenants.accounts.sessions import begin_anew
 from tenants.accounts.support import open_accesses
@@ -129,7 +130,7 @@ class PlaneSite(admin.AdminSite):
 
         def page(request, *args, **kwargs):
             is_open = view in (self.second_factor, self.logout) or not self.has_permission(request)
-            if is_open or not second_factor.must_enrol(request.user):
+            if is_open or request.session.get(BY_PROVIDER) or not second_factor.must_enrol(request.user):
                 return inner(request, *args, **kwargs)
             return HttpResponseRedirect(reverse("admin:second_factor", current_app=self.name))
 
@@ -177,6 +178,29 @@ class WorkspaceSite(PlaneSite):
     site_title = "Bulkhead"
     index_title = "Workspace"
     login_form = WorkspaceLoginForm
+
+    def get_urls(self):
+        return [
+            path("oidc/", self.admin_view(self.identity_provider), name="oidc_provider"),
+            path("oidc/login/", self.oidc_login, name="oidc_login"),
+            path("oidc/callback/", self.oidc_callback, name="oidc_callback"),
+            *super().get_urls(),
+        ]
+
+    @transaction.non_atomic_requests
+    def identity_provider(self, request):
+        return provider_page(request, self.each_context(request))
+
+    @method_decorator(never_cache)
+    def oidc_login(self, request):
+        return to_provider(request, self.each_context(request))
+
+    @method_decorator(never_cache)
+    def oidc_callback(self, request):
+        try:
+            return back(request, self.each_context(request))
+        except TooManyTriesError as error:
+            return self._too_many_tries(request, error)
 
     def plane_name(self, request):
         """Before the log-in only what the visitor has typed: whether there is such a tenant is not theirs to know."""

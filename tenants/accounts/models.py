@@ -360,4 +360,46 @@ class SupportAccess(TenantModel):
         return "granted" if self.granted_at else "asked"
 
 
+@audited(secret=("sealed_client_secret",), unrecorded=("version",))
+class IdentityProvider(VersionedModel, TenantModel):
+    """Where a tenant's members log in besides: one row, or none. tenants.accounts.oidc asks it."""
+
+    name = IdentifierField(max_length=16, unique=True, default="provider", editable=False)
+    is_active = models.BooleanField("in use", default=False)
+    issuer = IdentifierField(max_length=250, help_text="Its URL, exactly as it calls itself.")
+    client_id = models.CharField(max_length=250)
+    sealed_client_secret = models.TextField(editable=False)
+    endpoints = models.JSONField(default=dict, editable=False, help_text="As it said when it was last saved.")
+    allowed_domains = models.TextField(max_length=1000, help_text="Of e-mail addresses, with spaces between.")
+    makes_members = models.BooleanField(
+        "new members at their first log-in", default=False, help_text="Otherwise an account has to wait for them."
+    )
+    role = models.CharField("role of new members", max_length=8, choices=User.Role, default=User.Role.READER)
+
+    UNREAD: ClassVar[frozenset[str]] = frozenset({"sealed_client_secret", "endpoints"})
+
+    def __str__(self):
+        return self.issuer
+
+    @property
+    def domains(self) -> list[str]:
+        return self.allowed_domains.split()
+
+
+@audited()
+class ExternalIdentity(TenantModel):
+    """Whom a provider calls ``subject``: neither part is ever given to somebody else."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="external_identities")
+    issuer = IdentifierField(max_length=250)
+    subject = IdentifierField(max_length=255)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["issuer", "subject"], name="one_account_an_identity")]
+
+    def __str__(self):
+        return f"{self.subject} at {self.issuer}"
+
+
 ENDING_LOG_INS = {"password": Login.Ending.NEW_CREDENTIALS, "is_active": Login.Ending.DISABLED}

@@ -70,6 +70,12 @@ def _count(request, username: str, unknown_tenant: str | None, kinds: tuple[Trie
         raise
 
 
+def count_provider_log_in(request) -> "Try":
+    """For what a browser brings back from an identity provider: there is no name yet, so by its address alone."""
+    address = address_of(request)
+    return Try([_Count(Tries.Kind.ADDRESS, _key("address", address), is_of_account=False)], address)
+
+
 def count_old_password(request) -> "Try":
     """For whoever is logged in and says their password again: nobody else's failures keep them from it."""
     return Try([_old_password(request)], address_of(request))

@@ -156,7 +156,7 @@ def test_every_cell_is_asked_that_a_page_or_a_route_stands_for():
     resources = {resource for (_, resource), actions in MEMBERS.items() if actions}
 
     shown_with_others = {"scans.scanrun", "scans.occurrence"}  # with their scan and finding
-    of_the_workspace = {"accounts.signinpolicy"}
+    of_the_workspace = {"accounts.signinpolicy", "accounts.identityprovider"}
     assert resources - {way.resource for way in api_ways()} == of_the_workspace | shown_with_others
     assert resources - {way.resource for way in workspace_ways()} == {"accounts.apikey"} | shown_with_others
     for role in ROLES:

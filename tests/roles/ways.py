@@ -24,6 +24,13 @@ TOMORROW = timezone.now() + timedelta(days=1)
 PASSWORDS = {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD, "usable_password": "true"}
 INVITATION = {"username": "new", "email": "new@example.com", "role": "owner"}
 CHANGE = {"name": "changed", "email": "changed@example.com", "version": 1}
+PROVIDER = {  # not in use: nobody is asked
+    "issuer": "https://id.example.com",
+    "client_id": "x",
+    "client_secret": "y",
+    "allowed_domains": "example.com",
+    "role": "reader",
+}
 BODIES = {
     "accounts.user": INVITATION,
     "scans.target": TARGET | {"ports": [80]},
@@ -112,6 +119,8 @@ def workspace_ways() -> Iterator[Way]:
         yield Way(resource, "delete", "POST", rows, selected | {"action": "delete_selected", "post": "yes"})
         yield Way(resource, "revoke", "POST", rows, selected | {"action": "revoke"})
     yield Way("scans.scan", "view", "GET", "scans/scan/{scan}/report.html")
+    yield Way("accounts.identityprovider", "change", "GET", "oidc/")
+    yield Way("accounts.identityprovider", "change", "POST", "oidc/", PROVIDER)
     yield Way("accounts.signinpolicy", "change", "POST", "second-factor/", {"step": "policy"})
     for step, of in {"grant": "asked", "end": "asked", "refuse": "also_asked"}.items():
         decision = {"decision": step, "scope": "read", "hours": "1"}

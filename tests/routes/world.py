@@ -31,6 +31,8 @@ from scans.models import (
 )
 from tenants.accounts.models import (
     ApiKey,
+    ExternalIdentity,
+    IdentityProvider,
     MailLink,
     RecoveryCode,
     SecondFactor,
@@ -112,6 +114,8 @@ class World:
         )
         SecondFactor.objects.create(user=user, **texts(SecondFactor, canary))  # not confirmed: it asks nothing
         RecoveryCode.objects.create(user=user, **texts(RecoveryCode, canary))
+        ExternalIdentity.objects.create(user=user, **texts(ExternalIdentity, canary))
+        IdentityProvider.objects.create(**texts(IdentityProvider, canary))  # not in use
         SignInPolicy.objects.create(**texts(SignInPolicy, canary))
         MailLink.objects.create(purpose="reset", expires_at=timezone.now(), **texts(MailLink, canary))
         target = Target.objects.create(ports=[80, 443], created_by=user, **texts(Target, canary))
