@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from tenants.accounts.models import MailLink, User
 from tenants.accounts.tries import count_reset
+from tenants.audit.trail import record
 from tenants.context import control_plane, current_record, current_tenant
 from tenants.exceptions import InvalidLinkError, InvitationPendingError, NotInvitedError, TooManyMailsError
 from tenants.planes import current
@@ -87,6 +88,7 @@ def send_invitation(user: User, invited_by) -> MailLink:
             invited_by_id=invited_by.pk,
             expires_at=now + LIFETIMES[MailLink.Purpose.INVITATION],
         )
+        record("invited", user, email=user.email, role=user.role)
     tenant_id = current_tenant().id
     transaction.on_commit(lambda: wake(KEY, tenant_id))
     return link
@@ -96,7 +98,8 @@ def withdraw_invitation(user: User) -> None:
     """The account stays, and nobody can use it. Again changes nothing. Raises ``NotInvitedError``."""
     with transaction.atomic():
         _require_invited(user)
-        MailLink.objects.filter(user=user).end(MailLink.Ending.WITHDRAWN)
+        if MailLink.objects.filter(user=user).end(MailLink.Ending.WITHDRAWN):
+            record("invitation_withdrawn", user)
 
 
 def require_may_be_active(user: User, is_active: bool) -> None:
@@ -156,6 +159,7 @@ def choose_password(code: str, password: str) -> User:
             user.is_invited, user.is_active = False, True
             changed += ["is_invited", "is_active"]
         user.save(update_fields=changed)
+        record("password_chosen", user, actor=user, by=link.purpose)
     return user
 
 

@@ -10,6 +10,7 @@ from django.test import Client
 
 from tenants.accounts import links
 from tenants.accounts.models import MailLink
+from tenants.audit.models import AuditEvent
 from tenants.context import tenant_context
 from tenants.rotation import rotate_tenant_keys
 from tests.tenants.browsing import log_in
@@ -292,6 +293,24 @@ def test_the_workspace_does_not_let_an_invited_account_in_either(bob, alice):
 
     assert browser.post(f"/t/acme/accounts/user/{bob['id']}/change/", body).status_code == 302
     assert (user().role, user().is_active) == ("reader", False)
+
+
+def test_what_becomes_of_an_invitation_stands_in_the_audit_and_no_secret_of_it(bob, code, alice_api, alice):
+    alice_api.delete(invitation_of(bob))
+    alice_api.delete(invitation_of(bob))
+    alice_api.post(invitation_of(bob))
+    (mail,) = new_mails()
+    assert is_chosen(choose(code_in(mail)))
+    with tenant_context("acme"):
+        of_links = ("invited", "invitation_withdrawn", "password_chosen")
+        events = list(AuditEvent.objects.filter(action__in=of_links).order_by("number"))
+        everything = str([event.changes for event in AuditEvent.objects.all()])
+
+    assert [(event.action, event.actor) for event in events] == [
+        ("invited", "alice"), ("invitation_withdrawn", "alice"), ("invited", "alice"), ("password_chosen", "bob"),
+    ]  # fmt: skip
+    assert {event.object_id for event in events} == {bob["id"]}
+    assert code_in(mail).split("-", 1)[1] not in everything and user().password not in everything
 
 
 def test_an_inviter_who_is_gone_is_not_named(bob, alice):

@@ -11,7 +11,7 @@ from django.contrib.auth.hashers import make_password
 from django.db import connections
 from django.test import Client
 
-from tenants.accounts import links, tries
+from tenants.accounts import links, second_factor, tries
 from tenants.accounts.models import MailLink
 from tenants.context import control_plane, current_record, tenant_context
 from tenants.rotation import rotate_tenant_keys
@@ -20,6 +20,7 @@ from tests.conftest import api_client
 from tests.installation import PASSWORD
 from tests.routes.world import contents
 from tests.tenants.browsing import form, is_in, log_in
+from tests.tenants.enrolling import Clock, browser_of, enrol
 from tests.tenants.mailing import (
     NEW,
     ask,
@@ -260,6 +261,17 @@ def test_a_new_password_ends_all_sessions_and_log_ins_of_the_member_and_logs_nob
     assert alices_api.post("/api/v1/targets/", {}, format="json").status_code == 401
     assert toms.get("/t/acme/").status_code == 200
     assert toms_api.post("/api/v1/targets/", {}, format="json").status_code == 400
+
+
+def test_a_new_password_does_not_go_round_a_second_factor(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(second_factor, "time", clock)
+    secret, _ = enrol(browser_of("/t/acme/", "alice"), "/t/acme/", clock)
+
+    assert is_chosen(choose(reset_code()))
+    assert attempt(API, password=NEW).status_code == 401
+    assert log_in(Client(), "/t/acme/", password=NEW).status_code == 200
+    assert log_in(Client(), "/t/acme/", password=NEW, otp=clock.code(secret)).status_code == 302
 
 
 def test_a_password_is_held_against_the_policy_and_the_link_stays():
