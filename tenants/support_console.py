@@ -14,6 +14,7 @@ from django.utils.decorators import method_decorator
 
 from tenants.accounts.models import SupportAccess
 from tenants.accounts.support import ENTRY_LIFETIME, HOURS, ask, make_entry, open_accesses, withdraw
+from tenants.audit.trail import record
 from tenants.context import tenant_context
 from tenants.exceptions import (
     SupportAccessError,
@@ -61,6 +62,7 @@ class SupportPages(admin.ModelAdmin):
             if request.method == "POST" and form.is_valid():
                 with tenant_context(tenant):
                     ask(request.user, **form.cleaned_data)
+                record("support_asked", tenant, **form.cleaned_data)
                 messages.success(request, f"An owner of {tenant.slug} is asked.")
                 return self._back(tenant)
         except (SupportAccessError, *NOT_SERVED) as error:
@@ -88,6 +90,7 @@ class SupportPages(admin.ModelAdmin):
         if entry is None:
             messages.error(request, f"No access of yours to {tenant.slug} is granted now.")
             return self._back(tenant)
+        record("support_entry_made", tenant)
         origin = members_origin(request)
         context = self.admin_site.each_context(request) | {
             "title": f"Enter {tenant.slug}",

@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from tenants.accounts.models import SupportAccess, User
+from tenants.audit.trail import record
 from tenants.exceptions import SupportAccessError
 from tenants.planes import require_bound
 
@@ -112,12 +113,14 @@ def make_entry(operator_id) -> str | None:
 
 
 def enter(token: str) -> User | None:
-    """Who acts from now on. By conditional update, so that of several uses one succeeds."""
+    """Who acts from now on, in the caller's transaction. By conditional update: of several uses one succeeds."""
     entry = _standing().filter(entry_digest=_digest(token), entry_expires_at__gt=timezone.now())
     access = entry.select_related("user").first()
     if access is None or not entry.filter(pk=access.pk).update(entry_digest="", entry_expires_at=None):
         return None
-    return _acting(access)
+    user = _acting(access)
+    record("support_entered", access, actor=user)
+    return user
 
 
 def supporter(user_id) -> User | None:

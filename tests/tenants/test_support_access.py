@@ -6,7 +6,8 @@ from django.test import Client
 
 from tenants.accounts import second_factor
 from tenants.accounts.models import SupportAccess
-from tenants.context import tenant_context
+from tenants.audit.models import AuditEvent
+from tenants.context import control_plane, tenant_context
 from tests.scans.rows import make_target
 from tests.tenants.browsing import log_in
 from tests.tenants.supporting import (
@@ -174,3 +175,46 @@ def test_who_supports_needs_no_second_factor_of_the_tenants(console, alice_api):
         second_factor.require_of_everybody(True)
 
     assert browser.get("/t/acme/scans/target/").status_code == 200
+
+
+def told(plane, *actions):
+    with plane:
+        found = AuditEvent.objects.filter(action__in=actions).order_by("number")
+        return [(each.action, each.actor, each.object_name) for each in found]
+
+
+def steps():
+    """What acme's audit says of support accesses, and who did it."""
+    with tenant_context("acme"):
+        events = AuditEvent.objects.filter(resource="accounts.supportaccess").order_by("number")
+        return [(each.action, each.actor, sorted(each.changes)) for each in events]
+
+
+def test_each_step_stands_in_the_tenants_audit_with_who_took_it(console, alice_api):
+    browser = entered(alice_api, "full", console)
+    browser.post("/t/acme/scans/target/add/", target_form())
+    alice_api.post(f"{API}{newest().pk}/end/")
+    found = steps()
+
+    assert [(action, actor) for action, actor, _ in found] == [
+        ("created", "operator oscar"),
+        ("changed", "alice"),
+        ("changed", "operator oscar"),
+        ("changed", ""),
+        ("support_entered", "support:oscar"),
+        ("changed", "alice"),
+    ]
+    assert "reason" in found[0][2] and {"granted_by", "scope", "expires_at"} <= set(found[1][2])
+    assert {"ended_by", "ending"} <= set(found[-1][2])
+    with tenant_context("acme"):
+        added = AuditEvent.objects.get(resource="scans.target", action="created")
+    assert added.actor == "support:oscar"
+
+
+def test_what_operators_ask_for_and_when_they_enter_stands_in_their_own_audit(console, alice_api):
+    entered(alice_api, "read", console)
+    run("request_support_access", "globex", "--operator", "oscar", "--reason", REASON)
+    asked, made, by_command = told(control_plane(), "support_asked", "support_entry_made")
+
+    assert (asked, made) == (("support_asked", "oscar", "acme"), ("support_entry_made", "oscar", "acme"))
+    assert (by_command[0], by_command[2]) == ("support_asked", "globex")

@@ -2,8 +2,10 @@ from django.core.management.base import CommandError
 
 from tenants.accounts.models import SupportAccess, User
 from tenants.accounts.support import HOURS, ask
+from tenants.audit.trail import record
 from tenants.context import tenant_context
 from tenants.management.base import TenancyCommand
+from tenants.services import find_tenant
 
 
 class Command(TenancyCommand):
@@ -24,4 +26,5 @@ class Command(TenancyCommand):
         scope = SupportAccess.Scope.FULL if full else SupportAccess.Scope.READ
         with tenant_context(slug):
             ask(user, reason=reason, scope=scope, hours=hours)
+        record("support_asked", find_tenant(slug), operator=operator, reason=reason, scope=scope.value, hours=hours)
         self.stdout.write(f"An owner of {slug} is asked. Once it is granted, {operator} enters from the console.")
