@@ -93,6 +93,17 @@ def test_the_browser_takes_no_secret_and_the_code_counts_with_its_verifier(provi
     assert len({asked["state"], asked["nonce"], verifier}) == 3 and min(map(len, (asked["state"], verifier))) >= 43
 
 
+def test_a_provider_that_takes_the_secret_in_the_body_alone_gets_it_there(provider, browser):
+    methods = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
+    provider.answers["/.well-known/openid-configuration"] = provider.discovery() | methods
+    configure(provider)
+
+    assert log_in(browser, provider).status_code == 302
+    (_, _, headers, form) = next(each for each in provider.asked if each[1] == "/token")
+    assert (form["client_id"], form["client_secret"]) == ([CLIENT_ID], [CLIENT_SECRET])
+    assert "Authorization" not in headers
+
+
 @pytest.mark.parametrize("signer", ["PS256", "ES256"])
 def test_other_asymmetric_algorithms_count_too(provider, browser, signer):
     key = ec_key() if signer == "ES256" else rsa_key()
