@@ -3,7 +3,7 @@
 from django.urls import path
 
 from tenants.accounts import link_pages
-from tenants.accounts.admin import workspace_site
+from tenants.accounts.sites import workspace_site
 from tenants.accounts.support_pages import enter
 
 urlpatterns = [

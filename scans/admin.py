@@ -14,7 +14,7 @@ from scans.models import Authorization, Finding, Occurrence, Scan, ScanProfile, 
 from scans.report import report_response
 from scans.services import reconsider_blocked_scans
 from scans.targets import clean_ca_pem, clean_expiry, clean_host, is_scope_fixed, revoke
-from tenants.accounts.admin import workspace_site
+from tenants.accounts.sites import workspace_site
 from tenants.edits import VersionedAdmin, VersionedForm
 
 

@@ -2,8 +2,9 @@
 
 from django.contrib import admin
 
-from tenants.accounts.admin import AccountAdmin, PlaneSite
+from tenants.accounts.admin import AccountAdmin
 from tenants.accounts.models import User
+from tenants.accounts.sites import PlaneSite
 from tenants.audit.admin import AuditEventAdmin
 from tenants.audit.models import AuditEvent
 from tenants.models import DatabaseServer, LifecycleEvent, Tenant

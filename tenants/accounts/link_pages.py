@@ -14,8 +14,8 @@ from django.template.response import TemplateResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
-from tenants.accounts.admin import workspace_site
 from tenants.accounts.links import ask_for_reset, choose_password, find_link
+from tenants.accounts.sites import workspace_site
 from tenants.accounts.tries import take_as_long_as_any
 from tenants.exceptions import InvalidLinkError, TooManyTriesError
 

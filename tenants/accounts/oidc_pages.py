@@ -19,6 +19,7 @@ from tenants.accounts.oidc_members import member_for
 from tenants.accounts.outside import OutsideError
 from tenants.accounts.sessions import begin_anew
 from tenants.accounts.tries import count_provider_log_in
+from tenants.audit.trail import record
 from tenants.edits import VersionedForm
 from tenants.exceptions import SecretError
 from tenants.planes import current
@@ -55,6 +56,7 @@ def back(request, context: dict[str, Any]):
         user = member_for(provider, claims)
     except (OidcRefused, OutsideError, SecretError) as error:
         logger.warning("A log-in by the identity provider failed: %s", error)
+        record("log_in_failed", provider=provider.issuer)
         return _failed(request, context)
     tried.succeeded()
     was_logged_in = SESSION_KEY in request.session
@@ -62,6 +64,7 @@ def back(request, context: dict[str, Any]):
     if was_logged_in:
         begin_anew(request.session)
     request.session[BY_PROVIDER] = True
+    record("logged_in", user, provider=provider.issuer)
     return HttpResponseRedirect(reverse("admin:index"))
 
 

@@ -9,7 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 from django.views.decorators.vary import vary_on_cookie
 
-from tenants.accounts.admin import workspace_site
+from tenants.accounts.sites import workspace_site
 from tenants.accounts.support import enter as use_entry
 from tenants.context import current_tenant
 from tenants.planes import current

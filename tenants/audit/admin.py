@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from tenants.accounts.admin import workspace_site
+from tenants.accounts.sites import workspace_site
 from tenants.audit.models import AuditEvent
 
 

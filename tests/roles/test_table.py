@@ -12,9 +12,9 @@ from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.test import APIRequestFactory
 from rest_framework.views import APIView
 
-from tenants.accounts.admin import workspace_site
 from tenants.accounts.roles import ACTIONS as BY_METHOD
 from tenants.accounts.roles import RolePermission
+from tenants.accounts.sites import workspace_site
 from tenants.admin import operator_site
 from tenants.authentication import Member
 from tenants.context import control_plane, tenant_context

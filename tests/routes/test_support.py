@@ -22,7 +22,8 @@ DOCUMENTS = {"/t/<slug>/scans/scan/<uuid:pk>/report.html"}  # to be saved and se
 # The session that asks; wrong passwords, and mails for a new one, which nobody has to be logged in for; refusals.
 ANYBODYS = {"django_session", "accounts_tries", "accounts_maillink", "audit_auditevent", "audit_audithead"}
 NEVER = {"accounts_user", "accounts_apikey", "accounts_supportaccess", "accounts_signinpolicy", "accounts_secondfactor",
-         "accounts_recoverycode", "accounts_login", "scans_authorization"}  # fmt: skip
+         "accounts_recoverycode", "accounts_login", "accounts_identityprovider",
+         "accounts_externalidentity", "scans_authorization"}  # fmt: skip
 
 
 def changed_by(browser, world) -> set[str]:

@@ -18,6 +18,7 @@ from django.test import Client
 from tenants.accounts import outside
 from tenants.accounts.links import invite, withdraw_invitation
 from tenants.accounts.models import IdentityProvider, MailLink, SignInPolicy
+from tenants.audit.models import AuditEvent
 from tenants.context import tenant_context
 from tests.routes.world import contents
 from tests.serving import ServedSocket
@@ -73,6 +74,17 @@ def test_who_the_provider_knows_is_logged_in_with_the_role_that_was_decided(prov
     with tenant_context("acme"):
         ann = get_user_model().objects.get(email="ann@acme.example")
         assert (ann.role, ann.has_usable_password()) == ("tester", False)
+
+
+def test_a_log_in_by_the_provider_is_recorded_and_so_is_a_failed_one(provider, browser):
+    log_in(browser, provider)
+    browser.get("/t/acme/oidc/callback/", {"code": "c", "state": "of nobody"})
+
+    with tenant_context("acme"):
+        failed, opened = AuditEvent.objects.filter(action__in=["logged_in", "log_in_failed"])[:2]
+    assert (opened.action, opened.actor) == ("logged_in", "ann@acme.example")
+    assert (failed.action, failed.resource) == ("log_in_failed", "")
+    assert opened.changes == failed.changes == {"provider": provider.issuer}
 
 
 def test_the_browser_takes_no_secret_and_the_code_counts_with_its_verifier(provider, browser):

@@ -8,7 +8,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.test import Client, RequestFactory
 
-from tenants.accounts.admin import workspace_site
+from tenants.accounts.sites import workspace_site
 from tenants.admin import operator_site
 from tenants.context import control_plane, tenant_context
 from tests.installation import PASSWORD
