@@ -193,7 +193,7 @@ class WorkspaceSite(PlaneSite):
         try:
             return back(request, self.each_context(request))
         except TooManyTriesError as error:
-            return self._too_many_tries(request, error)
+            return self.too_many_tries(request, error)
 
     def plane_name(self, request):
         """Before the log-in only what the visitor has typed: whether there is such a tenant is not theirs to know."""

@@ -58,6 +58,7 @@ def test_a_member_of_an_active_tenant_gets_tokens_that_open_that_tenant(acme, gl
 
     assert me.json() | {"id": None} == {
         "id": None, "username": "alice", "role": "owner", "tenant": "acme", "tenant_name": "Acme",
+        "support_access": [],
     }  # fmt: skip
     assert set(tokens) == {"access", "refresh"}
     assert set(again.json()) == {"access", "refresh"}

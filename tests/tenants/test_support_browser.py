@@ -25,7 +25,7 @@ def sites(installation, acme, tmp_path, monkeypatch):
     web = WebServer(installation)
     web.environment |= {"BULKHEAD_OPERATOR_HOST": "localhost", "BULKHEAD_ALLOWED_HOSTS": "127.0.0.1"}
     with web, webdriver.Chrome(options=options, service=service) as driver:
-        yield Browser(driver, f"http://localhost:{web.port}"), Browser(driver, web.url)
+        yield Browser(driver, web, f"http://localhost:{web.port}"), Browser(driver, web)
 
 
 def find(site, selector):
