@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from tenants.audit.trail import lock_head
 from tenants.versions import VersionedModel, differences, stale
 
 
@@ -93,6 +94,7 @@ class VersionedForm(forms.ModelForm):
 
     def _require_version(self, cleaned: dict[str, Any]) -> None:
         """Keeps the row locked until the transaction ends: what is right here is right when it is saved."""
+        lock_head()
         rows = cast(Any, type(self.instance)._base_manager).select_for_update()
         row = rows.filter(pk=self.instance.pk).first()
         if row is None:

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from tenants.accounts.models import MailLink, User
 from tenants.accounts.tries import count_reset
-from tenants.audit.trail import record
+from tenants.audit.trail import lock_head, record
 from tenants.context import control_plane, current_record, current_tenant
 from tenants.exceptions import InvalidLinkError, InvitationPendingError, NotInvitedError, TooManyMailsError
 from tenants.planes import current
@@ -109,6 +109,7 @@ def require_may_be_active(user: User, is_active: bool) -> None:
 
 
 def _require_invited(user: User) -> None:
+    lock_head()
     if not User.objects.select_for_update().filter(pk=user.pk, is_invited=True).exists():
         raise NotInvitedError(f"{user.username} is not invited.")
 
@@ -149,6 +150,7 @@ def choose_password(code: str, password: str) -> User:
     user_id = find_link(code).user_id
     hashed = make_password(password)  # outside the transaction: it takes its time
     with transaction.atomic():
+        lock_head()
         User.objects.select_for_update().get(pk=user_id)
         link = find_link(code)  # and nobody else uses it meanwhile, or changes the account
         user = link.user

@@ -31,13 +31,21 @@ _recorded: ContextVar[type[Model] | None] = ContextVar("bulkhead_recorded", defa
 Rows = dict[Any, dict[str, Any]]
 
 
+def lock_head() -> AuditHead:
+    """
+    Inside ``atomic()``. Every change of audited rows does it before it touches them; whoever locks such rows by
+    themselves, to look at them first, calls it before that, or the two wait for each other and one is undone.
+    """
+    return AuditHead.objects.select_for_update().get(pk=1)
+
+
 def record(action: str, obj: Model | None = None, *, actor=None, **facts) -> None:
     """
     An event of the bound plane, in the caller's transaction: undone with it, if that is undone. ``actor`` is the user
     who did it, where it is not the request's; ``facts`` are plain values, none of them secret.
     """
     with transaction.atomic(savepoint=False):
-        head = AuditHead.objects.select_for_update().get(pk=1)
+        head = lock_head()
         model, key = (obj.__class__, obj.pk) if obj else (None, "")  # of a lazy user too, whose type is another
         _append(head, action, model, key, str(obj or ""), plain(facts), actor)
 
@@ -63,7 +71,7 @@ def _append(head: AuditHead, action: str, model, key, name: str, changes: dict, 
 
 def set_kept_after(number: int, digest: str) -> None:
     """For what forgets the events up to this one. Inside ``atomic()``."""
-    AuditHead.objects.select_for_update().get(pk=1)
+    lock_head()
     with _recording(AuditHead):
         AuditHead.objects.filter(pk=1).update(kept_after=number, kept_after_hash=digest)
 
@@ -80,7 +88,7 @@ def _recording(model: type[Model]) -> Iterator[None]:
 @contextmanager
 def _change(model: type[Model], keys: list) -> Iterator[list]:
     """Around a write of the rows with these keys; more may be added to the list. Inside ``atomic()``, head locked."""
-    head = AuditHead.objects.select_for_update().get(pk=1)
+    head = lock_head()
     before = _rows(model, keys)
     with _recording(model):
         yield keys
@@ -177,7 +185,7 @@ def _recorded_delete(execute_sql):
         if model not in AUDITED:
             return execute_sql(self, *args, **kwargs)
         with transaction.atomic(savepoint=False):
-            head = AuditHead.objects.select_for_update().get(pk=1)
+            head = lock_head()
             query = self.query.clone()
             query.__class__ = Query
             names = {row.pk: str(row) for row in QuerySet(model, query, self.using)[: AT_ONCE + 1]}

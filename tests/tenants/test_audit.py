@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from scans.models import Authorization, Scan, ScanProfile, Target
 from tenants.accounts.api_keys import make_key
-from tenants.accounts.models import ApiKey
+from tenants.accounts.models import ApiKey, is_last_owner
 from tenants.audit import trail
 from tenants.audit.models import AuditEvent, AuditHead
 from tenants.audit.provenance import acting
@@ -290,6 +290,34 @@ def test_of_parallel_changes_each_is_recorded_with_what_it_replaced(target):
         assert [new for _, new in changes] == ["Web shop" + "x" * count for count in range(1, 21)]
     with control_plane():  # what another thread's tenant recorded is no matter here
         assert AuditEvent.objects.filter(resource="scans.target").count() == 0
+
+
+def test_who_looks_at_accounts_under_lock_and_who_changes_one_do_not_undo_each_other(alice):
+    """MariaDB would end one of them: the one has the rows and waits for the head, the other the head and a row."""
+    looked, failed = threading.Event(), []
+
+    def change():
+        try:
+            with tenant_context("acme"):
+                looked.wait(10)
+                get_user_model().objects.filter(pk=alice.pk).update(email="theirs@acme.example")
+        except Exception as error:
+            failed.append(error)
+        finally:
+            close_tenant_connections()
+
+    other = threading.Thread(target=change)
+    other.start()
+    with tenant_context("acme"), transaction.atomic():
+        assert is_last_owner(alice)
+        looked.set()
+        other.join(0.5)  # in which it comes as far as it can
+        get_user_model().objects.filter(pk=alice.pk).update(email="mine@acme.example")
+    other.join()
+
+    assert failed == []
+    with tenant_context("acme"):
+        assert get_user_model().objects.get(pk=alice.pk).email == "theirs@acme.example"
 
 
 def test_one_tenants_events_are_in_its_own_audit_alone(target, globex):

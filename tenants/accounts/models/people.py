@@ -12,6 +12,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from tenants.audit.rules import audited
+from tenants.audit.trail import lock_head
 from tenants.exceptions import LastOwnerError
 from tenants.models import IdentifierField, TenantModel, TenantQuerySet
 from tenants.planes import Plane, require_bound
@@ -114,6 +115,7 @@ def is_last_owner(user: User) -> bool:
     """Of the bound tenant, as its database has it now; in a transaction it stays so."""
     owners = User.objects.filter(role=User.Role.OWNER, is_active=True).order_by("pk")
     if transaction.get_connection().in_atomic_block:
+        lock_head()
         owners = owners.select_for_update()
     return list(owners.values_list("pk", flat=True)) == [user.pk]
 
