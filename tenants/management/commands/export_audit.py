@@ -9,7 +9,7 @@ from tenants.management.base import TenancyCommand
 
 class Command(TenancyCommand):
     help = "Write a tenant's audit, or the operators', as JSON lines: oldest first, each event with its hash."
-    example = "export_audit acme --after 1200 > acme-audit.jsonl"
+    example = "export_audit acme --after 1200"
 
     def add_arguments(self, parser):
         parser.add_argument("slug", nargs="?", help="a tenant")
