@@ -16,7 +16,7 @@ from tenants.models import DatabaseServer, LifecycleEvent, RegistryRevision, Ten
 from tests.installation import PASSWORD
 
 OURS = sorted(name for name, app in get_commands().items() if app in ("tenants", "scans"))
-OVERRIDDEN = {"migrate", "runserver"}
+OVERRIDDEN = {"flush", "migrate", "runserver"}
 WITH_JSON = {"list_tenants"}
 # What each refuses, in words that its one sentence contains.
 REFUSALS = {
