@@ -16,7 +16,7 @@ from tests.installation import PASSWORD
 from tests.roles.table import MEMBERS, ROLES, SUPPORT
 from tests.roles.ways import WORKSPACE, Way, api_ways, workspace_ways
 from tests.routes.asking import ask
-from tests.routes.world import contents
+from tests.routes.world import contents, recorded
 from tests.scans.rows import authorize, make_finding, make_run, make_scan, make_target
 from tests.tenants.browsing import log_in
 from tests.tenants.supporting import asked_by, entered
@@ -98,7 +98,7 @@ def require_done(client, way: Way, mount: str) -> None:
 @pytest.mark.parametrize("role", [*ROLES, NOBODY])
 def test_the_api_does_for_a_role_what_its_cells_say_and_refuses_the_rest(api, role, ids):
     ways = [way.of(ids) for way in api_ways()]
-    before = data()
+    before, events = data(), recorded("acme")
     for way in ways:
         if not is_allowed(role, way):
             answer = ask(api, way.method, "/api/v1/" + way.path, way.body)
@@ -107,6 +107,7 @@ def test_the_api_does_for_a_role_what_its_cells_say_and_refuses_the_rest(api, ro
             else:
                 assert answer.status_code == 405, way
     assert data() == before
+    assert set(recorded("acme")[len(events) :]) <= {"refused"}
 
     for way in ways:
         if is_allowed(role, way):
@@ -130,12 +131,13 @@ def test_each_right_by_itself_opens_its_own_cell_of_the_api_and_no_other(api, ro
 @pytest.mark.parametrize("role", [*ROLES, *SUPPORT, NOBODY])
 def test_the_workspace_does_for_a_role_what_its_cells_say_and_refuses_the_rest(workspace, role, ids):
     ways = [way.of(ids) for way in workspace_ways()]
-    before = data()
+    before, events = data(), recorded("acme")
     for way in ways:
         if not is_allowed(role, way) or way.path in NOT_IN_THE_WORKSPACE:
             answer = ask(workspace, way.method, "/t/acme/" + way.path, way.body)
             assert answer.status_code in refusals(role, way), way
     assert data() == before
+    assert set(recorded("acme")[len(events) :]) <= {"refused"}
 
     for way in ways:
         if is_allowed(role, way) and way.path not in NOT_IN_THE_WORKSPACE:

@@ -5,7 +5,7 @@ import pytest
 from tests.installation import PASSWORD
 from tests.routes.asking import METHODS, ask, body_of, canonical, path_to
 from tests.routes.walking import API, WORKSPACE, all_routes
-from tests.routes.world import HOMES, PERSONAS, SLUGS, contents
+from tests.routes.world import HOMES, PERSONAS, SLUGS, contents, recorded
 from tests.tenants.states import set_state
 
 PAGES = {route.name: route for route in all_routes() if route.mount == WORKSPACE or route.name == "/t/<str:slug>"}
@@ -120,6 +120,7 @@ def data(plane):
 
 def test_no_page_changes_anything_without_its_forms_token(world):
     before = {plane: data(plane) for plane in ("acme", "globex", "control")}
+    events = {plane: recorded(plane) for plane in before}
 
     for route in all_routes():
         if route.mount != API and not route.name.startswith("/api/"):
@@ -131,3 +132,4 @@ def test_no_page_changes_anything_without_its_forms_token(world):
                 assert answer.status_code in (403, 404, 405), f"{method} {route.name}"
                 assert answer.status_code == 403 or route.name in ("/", "/healthz", "/readyz", ENTRY)
     assert {plane: data(plane) for plane in ("acme", "globex", "control")} == before
+    assert {action for plane in before for action in recorded(plane)[len(events[plane]) :]} == {"refused"}

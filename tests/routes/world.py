@@ -257,6 +257,12 @@ def contents(plane: str) -> dict[str, list]:
         return found
 
 
+def recorded(plane: str) -> list[str]:
+    """What the plane's audit says was done, oldest first."""
+    with binding_of(plane):
+        return list(AuditEvent.objects.order_by("number").values_list("action", flat=True))
+
+
 def models_without_a_row(slug: str) -> set[str]:
     with tenant_context(slug):
         ours = [model for label in settings.TENANT_APPS for model in apps.get_app_config(label).get_models()]
