@@ -23,6 +23,7 @@ from tenants.secrets import Secret, seal, unseal
 STEP_SECONDS = 30
 TOLERANCE = 1  # steps that a clock may be ahead or behind
 RECOVERY_CODES = 10
+RECOVERY_CODE_BYTES = 16  # so many that a fast hash is enough to keep them by; 32 characters with the hyphens
 SEAL_VERSION = 1
 CODE = re.compile(r"[0-9]{6}")
 DECOY = pyotp.random_base32()  # for accounts that have no secret: as much is computed for them
@@ -131,11 +132,11 @@ def _matching_step(secret: str, text: str) -> int | None:
 
 
 def _new_recovery_code() -> str:
-    return base64.b32encode(secrets.token_bytes(10)).decode().lower()
+    return base64.b32encode(secrets.token_bytes(RECOVERY_CODE_BYTES)).decode().rstrip("=").lower()
 
 
 def _digest(user_id: object, code: str) -> str:
-    """Of 80 random bits. Another for each generation of the database: in a copy, codes that were used are not."""
+    """Of 128 random bits. Another for each generation of the database: in a copy, codes that were used are not."""
     record = require_bound().record
     generation = record.snapshot.generation if record else 0
     return hashlib.sha256(f"{_owner()} {generation} {user_id} {code}".encode("utf-8", "surrogatepass")).hexdigest()

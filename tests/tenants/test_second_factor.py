@@ -1,5 +1,6 @@
 """A code beside the password: what it is kept as, when it opens, and that nothing tells which of the two was wrong."""
 
+import base64
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -233,12 +234,21 @@ def test_secret_and_recovery_codes_are_shown_once_and_stand_nowhere(alice_browse
     assert "This is not right" in wrong.content.decode() and secret not in wrong.content.decode() + codes + later
     for plane in ("acme", "control"):
         assert secret not in str(contents(plane)) and pieces(codes).isdisjoint(pieces(str(contents(plane))))
+    assert len(pieces(codes)) == 10
     assert kept.startswith("bh1.runtime.") and secret not in caplog.text
     assert "10 recovery codes left" in later and "recovery-codes" in codes and "recovery-codes" not in later
 
 
 def pieces(text):
-    return {part for part in text.replace("<code>", " ").replace("</code>", " ").split() if len(part) == 19}
+    return {part for part in text.replace("<code>", " ").replace("</code>", " ").split() if len(part) == 32}
+
+
+def test_recovery_codes_have_128_random_bits_each(enrolled):
+    texts = [code.replace("-", "").upper() for code in enrolled[1]]
+    codes = [base64.b32decode(text + "=" * (-len(text) % 8)) for text in texts]
+
+    assert [len(code) for code in codes] == [16] * 10
+    assert all(len(set(column)) > 1 for column in zip(*codes, strict=True))  # no byte stands in all
 
 
 def test_an_app_reads_the_same_from_picture_address_and_text(alice_browser):
