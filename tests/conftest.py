@@ -12,7 +12,9 @@ import django_rq
 import pytest
 from django.contrib.auth import get_user_model
 from rest_framework.test import APIClient
+from whitenoise.middleware import WhiteNoiseMiddleware
 
+from tenants.accounts.hashers import BoundedArgon2
 from tenants.context import control_plane, tenant_context
 from tenants.embedded import MariaDB, Redis
 from tenants.planes import current
@@ -32,6 +34,32 @@ def django_db_setup(django_db_blocker):
 @pytest.fixture(scope="session", autouse=True)
 def _unblocked(django_db_blocker):
     with django_db_blocker.unblock():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_hashes():
+    """Hundreds of tests log in. `hashed_as_deployed` is for those that are about hashing itself."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(BoundedArgon2, "time_cost", 1)
+        monkeypatch.setattr(BoundedArgon2, "memory_cost", 64)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files_found_once():
+    """Each test client makes a chain of middleware of its own, and WhiteNoise's looked for its 170 files each time."""
+    found = {}
+    find = WhiteNoiseMiddleware.add_files_from_finders
+
+    def find_once(self):
+        if not found:
+            find(self)
+            found.update(self.files)
+        self.files.update(found)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(WhiteNoiseMiddleware, "add_files_from_finders", find_once)
         yield
 
 
