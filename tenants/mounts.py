@@ -26,8 +26,7 @@ def read_cookies(request, plane: str, log_in_too: bool = True) -> None:
 
 def stay_inside(mount: str, response: HttpResponseBase, plane: str) -> HttpResponseBase:
     """
-    Cookies get this plane's names and path, and a redirect to anywhere else (``next=``) becomes one to the mount,
-    unless the view says that it leaves the site.
+    Cookies get this plane's names and path, and a redirect to anywhere else (``next=``) becomes one to the mount.
     """
     for name in PLANE_COOKIES:
         if (morsel := response.cookies.pop(name, None)) is not None:
@@ -37,8 +36,7 @@ def stay_inside(mount: str, response: HttpResponseBase, plane: str) -> HttpRespo
             response.cookies[own]["path"] = mount
             if own.startswith(PREFIX):  # also where Django deletes it: without, browsers would keep it
                 response.cookies[own]["secure"] = True
-    may_leave = getattr(response, "leaves_the_site", False)
-    if "Location" in response and not may_leave and not _is_inside(mount, response["Location"]):
+    if "Location" in response and not _is_inside(mount, response["Location"]):
         response["Location"] = mount
     return response
 

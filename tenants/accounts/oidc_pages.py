@@ -32,22 +32,21 @@ PROVIDER_FIELDS = IdentityProvider._meta.concrete_fields
 DOMAIN = re.compile(r"([a-z0-9-]{1,63}\.)+[a-z0-9-]{2,63}")
 
 
-class RedirectToProvider(HttpResponseRedirect):
-    """The only answer that leads out of a workspace: tenants.mounts lets it."""
-
-    leaves_the_site = True
-
-
-def to_provider(request, context: dict[str, Any]):
-    provider = _provider(request)
+def to_provider(request, context: dict[str, Any]) -> TemplateResponse:
+    """
+    Asked by a form of ours alone: no other site sends a browser there. A page that leads on, as no redirect would:
+    the policy of our pages, ``form-action 'self'``, counts for where a form's answer redirects to.
+    """
+    provider = _provider()
     if provider is None:
         return _failed(request, context)
-    return RedirectToProvider(oidc.begin(request.session, provider, _redirect_uri(request)))
+    url = oidc.begin(request.session, provider, _redirect_uri(request))
+    return TemplateResponse(request, "tenants/oidc_begin.html", context | {"title": "To your provider", "url": url})
 
 
 def back(request, context: dict[str, Any]):
     """Counted as a failure until it succeeded. Raises ``TooManyTriesError``; no transaction may be around it."""
-    provider = _provider(request)
+    provider = _provider()
     if provider is None:
         return _failed(request, context)
     tried = count_provider_log_in(request)
@@ -68,10 +67,10 @@ def back(request, context: dict[str, Any]):
     return HttpResponseRedirect(reverse("admin:index"))
 
 
-def _provider(request) -> IdentityProvider | None:
-    """Of the bound tenant, if it is served and has one that is in use. Whoever posts is answered as if it had none."""
+def _provider() -> IdentityProvider | None:
+    """Of the bound tenant, if it is served and has one that is in use."""
     bound = current()
-    if request.method != "GET" or bound is None or bound.record is None or bound.record.snapshot.state != "active":
+    if bound is None or bound.record is None or bound.record.snapshot.state != "active":
         return None
     return IdentityProvider.objects.filter(is_active=True).first()
 

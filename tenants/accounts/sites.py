@@ -13,6 +13,8 @@ from django.template.response import TemplateResponse
 from django.urls import get_script_prefix, path, reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.vary import vary_on_cookie
 
 from tenants.accounts import second_factor
 from tenants.accounts.oidc_pages import BY_PROVIDER, back, provider_page, to_provider
@@ -184,11 +186,12 @@ class WorkspaceSite(PlaneSite):
     def identity_provider(self, request):
         return provider_page(request, self.each_context(request))
 
-    @method_decorator(never_cache)
+    # Where nothing is bound no session is looked for, and the answer to another method would not say so.
+    @method_decorator([never_cache, vary_on_cookie, require_POST])
     def oidc_login(self, request):
         return to_provider(request, self.each_context(request))
 
-    @method_decorator(never_cache)
+    @method_decorator([never_cache, vary_on_cookie, require_GET])
     def oidc_callback(self, request):
         try:
             return back(request, self.each_context(request))

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ from tests.tenants.oidc.flow import (
     configure,
     identities,
     is_refused,
+    led_to,
     log_in,
     member_of,
     waiting_account,
@@ -477,22 +479,35 @@ def test_a_sealed_client_secret_opens_in_its_own_tenant_alone(provider, browser,
 
 
 @pytest.mark.parametrize("slug", ["acme", "globex", "nobody"])
-@pytest.mark.parametrize("page", ["login", "callback"])
-def test_without_a_provider_a_tenant_answers_as_one_that_is_not_there(provider, globex, slug, page):
+@pytest.mark.parametrize(("method", "page"), [("post", "login"), ("get", "login"), ("get", "callback")])
+def test_without_a_provider_a_tenant_answers_as_one_that_is_not_there(provider, globex, slug, method, page):
     with tenant_context("acme"):
         IdentityProvider.objects.update(is_active=False)
-    expected = form(Client().get(f"/t/nobody/oidc/{page}/"), "nobody")
 
-    assert form(Client().get(f"/t/{slug}/oidc/{page}/"), slug) == expected
+    def ask(slug):
+        return form(getattr(Client(), method)(f"/t/{slug}/oidc/{page}/"), slug)
+
+    assert ask(slug) == ask("nobody")
 
 
-def test_only_a_get_goes_to_the_provider_and_back(provider, browser):
+def test_a_log_in_begins_with_the_form_of_the_log_in_page_alone(provider):
+    browser = Client(enforce_csrf_checks=True)
+    shown = browser.get("/t/acme/login/").content.decode()
+    token = re.search(r'action="/t/acme/oidc/login/" method="post".*?value="(\w+)"', shown)[1]
+    answers = [browser.get("/t/acme/oidc/login/"), browser.post("/t/acme/oidc/login/")]
+
+    assert [answer.status_code for answer in answers] == [405, 403] and "sessionid_acme" not in browser.cookies
+    assert led_to(browser, csrfmiddlewaretoken=token).startswith(provider.issuer)
+
+
+def test_only_a_post_goes_to_the_provider_and_only_a_get_comes_back(provider, browser):
     asked = begin(browser)
     back = {"code": "c", "state": asked["state"]}
 
+    for method in ("head", "get", "put"):
+        assert getattr(browser, method)("/t/acme/oidc/login/").status_code == 405
     for method in ("head", "post", "put"):
-        assert getattr(browser, method)("/t/acme/oidc/login/").status_code == 403
-        assert getattr(browser, method)("/t/acme/oidc/callback/", back).status_code == 403
+        assert getattr(browser, method)("/t/acme/oidc/callback/", back).status_code == 405
     assert [each[1] for each in provider.asked] == ["/.well-known/openid-configuration"]
 
 
@@ -503,7 +518,7 @@ def test_a_tenant_that_is_not_served_logs_nobody_in(provider, browser, state):
     set_state("acme", state)
 
     assert is_refused(come_back(browser, code="c", state=asked["state"]))
-    assert is_refused(browser.get("/t/acme/oidc/login/"))
+    assert is_refused(browser.post("/t/acme/oidc/login/"))
 
 
 # Accounts.
@@ -722,11 +737,11 @@ def test_members_log_in_by_a_real_provider(real, browser, alice):
     outcomes = {}
     for name in real_provider.PEOPLE:
         browser = Client()
-        back = at_the_provider(browser.get("/t/acme/oidc/login/")["Location"], name)
+        back = at_the_provider(led_to(browser), name)
         assert is_refused(Client().get(back))  # from another browser
         outcomes[name] = [browser.get(back).status_code, member_of(browser)]
 
     assert outcomes == {"ann": [302, "ann@acme.example"], "eve": [403, None], "dan": [403, None]}
     again = Client()
-    back = at_the_provider(again.get("/t/acme/oidc/login/")["Location"], "ann")
+    back = at_the_provider(led_to(again), "ann")
     assert (again.get(back).status_code, member_of(again)) == (302, "ann@acme.example")

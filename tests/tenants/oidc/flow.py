@@ -1,5 +1,7 @@
 """Both ends of a log-in by a provider: the workspace's pages, and a browser that goes between them."""
 
+import html
+import re
 from urllib.parse import parse_qs, urlsplit
 
 from django.contrib.auth import get_user_model
@@ -25,9 +27,16 @@ def configure(provider, slug="acme", **fields):
 
 def begin(browser, slug="acme"):
     """What the browser takes to the provider."""
-    answer = browser.get(f"/t/{slug}/oidc/login/")
-    assert answer.status_code == 302, answer.content
-    return {name: value for name, (value,) in parse_qs(urlsplit(answer["Location"]).query).items()}
+    return {name: value for name, (value,) in parse_qs(urlsplit(led_to(browser, slug)).query).items()}
+
+
+def led_to(browser, slug="acme", **form):
+    """Where the page leads that the log-in page's form asks for: at once, and by its link."""
+    page = browser.post(f"/t/{slug}/oidc/login/", form).content.decode()
+    (at_once,) = re.findall(r'<meta http-equiv="refresh" content="0; url=([^"]+)">', page)
+    (link,) = re.findall(r'<a id="to-provider" href="([^"]+)">', page)
+    assert at_once == link
+    return html.unescape(link)
 
 
 def come_back(browser, slug="acme", **parameters):
