@@ -5,12 +5,13 @@ Which plane a request belongs to, bound around the view, each step of the respon
 """
 
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import BadRequest, RequestDataTooBig
 from django.db import OperationalError, transaction
-from django.http import HttpResponseBase
+from django.http import HttpResponseBase, UnreadablePostError
 from django.urls import get_script_prefix, get_urlconf, resolve, set_script_prefix, set_urlconf
 from django.utils.module_loading import import_string
 
@@ -51,6 +52,8 @@ class PlaneMiddleware:
         prefix, kind = next((each for each in settings.PLANE_PATHS if _is_under(request, each[0])), ("", "unbound"))
         with acting("request", request), unit_of_work(f"request {request_id.get()}"):
             try:
+                if request.method not in SAFE_METHODS:
+                    _receive(request)
                 return getattr(self, f"_{kind}")(request, prefix)
             except (TenantError, OperationalError) as error:
                 return self.error_response(request, error)
@@ -146,6 +149,18 @@ class PlaneMiddleware:
             elif transaction.get_rollback():
                 raise TenantUnavailableError("The view answered as if it had done what its database had undone.")
             return response
+
+
+def _receive(request) -> None:
+    """
+    The whole body, however long its sender takes: before a transaction waits for it, and before anybody asks who they
+    are and what they may, which would be as old as that.
+    """
+    try:
+        with suppress(RequestDataTooBig):  # which the view refuses
+            request.body  # noqa: B018  kept by the request from here on
+    except UnreadablePostError as error:
+        raise BadRequest("The body did not arrive.") from error
 
 
 def _is_non_atomic(request) -> bool:
