@@ -2,6 +2,7 @@
 
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import update_last_login
+from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.permissions import IsAuthenticated
@@ -12,6 +13,7 @@ from tenants.accounts import second_factor
 from tenants.accounts.logins import log_out, renew
 from tenants.accounts.support import granted_accesses
 from tenants.accounts.support_views import SupportAccessSerializer
+from tenants.audit.trail import lock_head, record
 from tenants.context import current_tenant, login_context, tenant_context
 from tenants.exceptions import (
     InvalidTokenError,
@@ -83,10 +85,21 @@ def _log_in(request, snapshot, credentials: dict) -> dict[str, str]:
         raise InvalidTokenError("The log-in failed.")
     if snapshot.state == "suspended":
         raise TenantSuspendedError("A member of a suspended tenant logged in.")
-    if second_factor.must_enrol(user):
-        raise SecondFactorRequiredError("A member without a second factor logged in where everybody has to have one.")
-    update_last_login(type(user), user)
-    return _pair(TenantRefreshToken.for_user(user))
+    with transaction.atomic():
+        lock_head()  # as whatever ends log-ins does: it has happened, and is seen here, or it finds this one to end
+        if _is_as_it_was(user):
+            if second_factor.must_enrol(user):
+                raise SecondFactorRequiredError("A member without a second factor logged in where all have one.")
+            update_last_login(type(user), user)
+            return _pair(TenantRefreshToken.for_user(user))
+    record("log_in_failed", user)
+    raise InvalidTokenError("The account has changed since its password was looked at.")
+
+
+def _is_as_it_was(user) -> bool:
+    """When password and code were looked at, which takes its time."""
+    password = type(user).objects.filter(pk=user.pk, is_active=True).values_list("password", flat=True).first()
+    return password == user.password and (user.gave_code or not second_factor.is_enrolled(user))
 
 
 def _pair(refresh: TenantRefreshToken) -> dict[str, str]:

@@ -39,6 +39,7 @@ class PlaneBackend(ModelBackend):
             record("log_in_failed", get_user_model().objects.filter(username=username).first())
             return None
         tried.succeeded()
+        user.gave_code = code.is_needed
         return user
 
     async def aauthenticate(self, request, username=None, password=None, **kwargs):

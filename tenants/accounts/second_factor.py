@@ -41,6 +41,10 @@ class GivenCode:
         digest = _digest(self._factor.user_id if self._factor else "", text)
         self._recovery_code = RecoveryCode.objects.filter(digest=digest).first()
 
+    @property
+    def is_needed(self) -> bool:
+        return self._factor is not None
+
     def opens(self) -> bool:
         """
         Whether it is all that is missing, asked once the password was right: nothing is, for who has no second factor.

@@ -4,8 +4,10 @@ import json
 from base64 import urlsafe_b64decode
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from threading import Barrier
 
+import pyotp
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.tokens import default_token_generator
@@ -18,7 +20,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from tenants import registry as registry_module
-from tenants.accounts import logins
+from tenants.accounts import logins, second_factor
 from tenants.accounts.api_keys import make_key
 from tenants.accounts.models import ApiKey, Login
 from tenants.context import control_plane, tenant_context
@@ -421,3 +423,44 @@ def test_a_slug_that_is_used_again_opens_with_nothing_of_the_tenant_that_had_it(
     assert (read(tokens), write(tokens), refresh(tokens).status_code) == (401, 401, 401)
     assert (is_in(browser, "/t/acme/"), read({"access": text})) == (False, 401)
     assert read(log_in()) == 200
+
+
+def enrol():
+    with tenant_context("acme"):
+        user = get_user_model().objects.get(username="alice")
+        secret = second_factor.begin(user)
+        assert second_factor.confirm(user, pyotp.TOTP(secret).now())
+
+
+def require_a_second_factor():
+    with tenant_context("acme"):
+        second_factor.require_of_everybody(True)
+
+
+MEANWHILE = {
+    "a new password": (partial(change, "alice", password="argon2$another"), 401),
+    "disabled": (partial(change, "alice", is_active=False), 401),
+    "a second factor": (enrol, 401),
+    "a second factor of everybody": (require_a_second_factor, 403),
+}
+
+
+@pytest.mark.parametrize(("meanwhile", "status"), MEANWHILE.values(), ids=MEANWHILE)
+def test_a_log_in_that_is_under_way_when_log_ins_end_opens_nothing(alice, monkeypatch, meanwhile, status):
+    """Its password was right when it was looked at: whoever has it and tries all the time is always under way."""
+    with tenant_context("acme"):
+        get_user_model().objects.create_user("olivia", PASSWORD, role="owner")
+    ask, check_password = [meanwhile], get_user_model().check_password
+
+    def right_before_it_changes(self, password):
+        is_right = check_password(self, password)
+        with ThreadPoolExecutor(1) as other:
+            other.submit(ask.pop()).result()
+        return is_right
+
+    monkeypatch.setattr(get_user_model(), "check_password", right_before_it_changes)
+    answer = post("token/", tenant="acme", username="alice", password=PASSWORD)
+
+    assert (answer.status_code, ask) == (status, [])
+    with tenant_context("acme"):
+        assert not alice.logins.filter(ended_at=None).exists()
