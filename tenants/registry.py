@@ -2,7 +2,7 @@
 What each process knows of the tenants: read from control before a binding, kept fresh, carried in the binding.
 
 Bounded. A change that another process makes is seen within ``FRESH_SECONDS`` of the next binding: one SELECT a second
-asks which tenants changed, and those are forgotten here.
+asks which tenants changed, and those are forgotten here. With it come the operators who may act in tenants.
 """
 
 import hmac
@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import Error as DatabaseError
 from django.db import connection, transaction
+from django.db.models import Subquery
 from django.utils.functional import cached_property
 
 from tenants.binding import control_plane
@@ -119,7 +121,8 @@ class Registry:
     def clear(self) -> None:
         with self._lock:
             self._forget_all()
-            self._revision = -1
+            self._revision = self._recorded = -1
+            self.operators: frozenset[UUID] = frozenset()  # with accounts that are not disabled
             self._polled_at = self._failed_at = -1e9
             self._is_expired = True
 
@@ -186,8 +189,13 @@ class Registry:
         try:
             with _committed_control():
                 revisions = apps.get_model("tenants", "RegistryRevision").objects
-                newest = revisions.values_list("number", flat=True).first() or 0
-                changed = []
+                # No account of an operator changes without its record.
+                recorded = Subquery(apps.get_model("audit", "AuditHead").objects.values("number")[:1])
+                newest, recorded = revisions.values_list("number", recorded).first() or (0, None)
+                changed, operators = [], self.operators
+                if recorded != self._recorded:
+                    accounts = get_user_model()._default_manager.filter(is_active=True)
+                    operators = frozenset(accounts.values_list("pk", flat=True))
                 if 0 <= self._revision < newest:
                     tenants = apps.get_model("tenants", "Tenant").objects.filter(revision__gt=self._revision)
                     changed = list(tenants.values_list("pk", flat=True))
@@ -201,7 +209,7 @@ class Registry:
                 self._forget_all()
             for tenant_id in changed:
                 self._forget(tenant_id)
-            self._revision = newest
+            self._revision, self._recorded, self.operators = newest, recorded, operators
             self._polled_at = started_at
 
     def _load(self, key: UUID | str) -> TenantRecord:

@@ -142,7 +142,9 @@ def _open():
 
 
 def _standing():
-    return _open().filter(granted_at__isnull=False, expires_at__gt=timezone.now())
+    """Of operators who are not disabled: as the registry knew it when this tenant was bound."""
+    operators = require_bound().operators
+    return _open().filter(granted_at__isnull=False, expires_at__gt=timezone.now(), user__operator__in=operators)
 
 
 def _end(accesses, by: User | None, ending: str) -> None:

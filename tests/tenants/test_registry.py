@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
@@ -60,6 +61,24 @@ def test_a_tenant_is_read_once_and_asked_about_once_a_second_at_most(acme, globe
         with CaptureQueriesContext(connection) as one:
             registry.get("acme")
         assert (len(none), len(one), len(polls)) == (0, 1, 2)
+
+
+def test_operators_are_read_again_only_when_something_of_theirs_was_recorded(acme):
+    def read():
+        age(FRESH_SECONDS)
+        with CaptureQueriesContext(connection) as captured:
+            registry.get("acme")
+        return len(captured), set(registry.operators)
+
+    with control_plane():
+        registry.get("acme")
+        olga = get_user_model().objects.create_user("olga")
+        before, again = read(), read()
+        get_user_model().objects.filter(pk=olga.pk).update(is_active=False)
+        disabled = read()
+
+    assert (before[0], again, disabled) == (2, (1, before[1]), (2, before[1] - {olga.pk}))
+    assert olga.pk in before[1]
 
 
 def test_of_many_threads_one_asks_and_none_goes_on_with_what_is_too_old(acme, polls, monkeypatch):

@@ -5,14 +5,16 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 
 from tenants.accounts import second_factor
-from tenants.accounts.models import SupportAccess
+from tenants.accounts.models import SupportAccess, User
 from tenants.audit.models import AuditEvent
 from tenants.context import control_plane, tenant_context
+from tenants.registry import FRESH_SECONDS, registry
 from tests.scans.rows import make_target
 from tests.tenants.browsing import log_in
 from tests.tenants.supporting import (
     API,
     REASON,
+    add_operator,
     ask,
     console_of,
     enter,
@@ -139,6 +141,43 @@ def test_when_it_ends_the_session_opens_nothing_any_more(console, alice_api, own
         assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, "/t/acme/login/")
     assert entry_of(console) is None
     assert alice_api.get("/api/v1/targets/").json()["results"] == []
+
+
+def disable_in_console(operator):
+    form = {"username": operator.username, "email": "", "version": operator.version}
+    assert console_of().post(f"/operator/accounts/user/{operator.pk}/change/", form).status_code == 302
+
+
+def disable_by_shell(operator):
+    with control_plane():
+        assert User.objects.filter(pk=operator.pk).update(is_active=False) == 1
+
+
+@pytest.mark.parametrize("disable", [disable_in_console, disable_by_shell])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_operator_who_is_disabled_is_out_at_once_by_unsafe_requests_and_soon_by_others(alice_api, disable, method):
+    operator = add_operator("olga")
+    browser = entered(alice_api, "full", console_of("olga"))
+    assert browser.get("/t/acme/scans/target/").status_code == 200
+    disable(operator)
+    if method == "GET":
+        registry._polled_at -= FRESH_SECONDS  # time passes
+
+    answer = browser.generic(method, "/t/acme/scans/target/add/")
+    assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, "/t/acme/login/")
+    assert browser.post("/t/acme/scans/target/add/", target_form()).status_code == 302
+    assert alice_api.get("/api/v1/targets/").json()["results"] == []
+
+
+def test_an_entry_of_an_operator_who_is_disabled_opens_nothing(alice_api):
+    operator = add_operator("olga")
+    console = console_of("olga")
+    ask(console)
+    grant(alice_api, newest())
+    entry = entry_of(console)
+    disable_by_shell(operator)
+
+    assert enter(entry)[1].status_code == 403
 
 
 def test_a_session_is_of_one_access_and_not_of_the_next(console, alice_api):
