@@ -121,7 +121,8 @@ class Registry:
     def clear(self) -> None:
         with self._lock:
             self._forget_all()
-            self._revision = self._recorded = -1
+            self._revision = -1
+            self._recorded: int | None = -1  # the last record of the operators' audit
             self.operators: frozenset[UUID] = frozenset()  # with accounts that are not disabled
             self._polled_at = self._failed_at = -1e9
             self._is_expired = True
@@ -190,8 +191,8 @@ class Registry:
             with _committed_control():
                 revisions = apps.get_model("tenants", "RegistryRevision").objects
                 # No account of an operator changes without its record.
-                recorded = Subquery(apps.get_model("audit", "AuditHead").objects.values("number")[:1])
-                newest, recorded = revisions.values_list("number", recorded).first() or (0, None)
+                last_record = Subquery(apps.get_model("audit", "AuditHead").objects.values("number")[:1])
+                newest, recorded = revisions.values_list("number", last_record).first() or (0, None)
                 changed, operators = [], self.operators
                 if recorded != self._recorded:
                     accounts = get_user_model()._default_manager.filter(is_active=True)

@@ -6,7 +6,6 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpResponseNotAllowed
-from django.http.request import split_domain_port
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -91,7 +90,7 @@ class SupportPages(admin.ModelAdmin):
             messages.error(request, f"No access of yours to {tenant.slug} is granted now.")
             return self._back(tenant)
         record("support_entry_made", tenant)
-        origin = members_origin(request)
+        origin = members_origin()
         context = self.admin_site.each_context(request) | {
             "title": f"Enter {tenant.slug}",
             "tenant": tenant,
@@ -127,14 +126,9 @@ class SupportPages(admin.ModelAdmin):
         return redirect(reverse("admin:tenants_tenant_support", args=[tenant.pk], current_app=self.admin_site.name))
 
 
-def members_origin(request) -> str:
+def members_origin() -> str:
     """Where members are served: here, unless operators have a host of their own."""
-    if not settings.BULKHEAD_OPERATOR_HOST:
-        return ""
-    hosts = [host for host in settings.ALLOWED_HOSTS if host != settings.BULKHEAD_OPERATOR_HOST]
-    named = [host for host in hosts if "*" not in host and not host.startswith(".")]
-    _, port = split_domain_port(request.get_host())
-    return f"{request.scheme}://{named[0]}{port and ':'}{port}" if named else ""
+    return settings.BULKHEAD_PUBLIC_URL if settings.BULKHEAD_OPERATOR_HOST else ""
 
 
 def _accesses(tenant: Tenant, operator_id) -> list[dict]:

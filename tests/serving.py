@@ -58,11 +58,11 @@ class WebServer:
 
     def __init__(self, installation):
         self.environment = environment_of(installation)
-
-    def __enter__(self):
         # It listens before the server does, so that the first request waits for the server and needs no polling.
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
+
+    def __enter__(self):
         fd = self.socket.fileno()
         self.log = open(os.path.join(self.environment["BULKHEAD_HOME"], "web.log"), "w+")
         command = ["-m", "gunicorn", "config.wsgi", "--bind", f"fd://{fd}", "--workers", "2", "--threads", "8"]

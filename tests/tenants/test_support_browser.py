@@ -24,6 +24,7 @@ def sites(installation, acme, tmp_path, monkeypatch):
     service = webdriver.ChromeService(executable_path=which("chromedriver"), log_output=str(tmp_path / "driver.log"))
     web = WebServer(installation)
     web.environment |= {"BULKHEAD_OPERATOR_HOST": "localhost", "BULKHEAD_ALLOWED_HOSTS": "127.0.0.1"}
+    web.environment |= {"BULKHEAD_PUBLIC_URL": web.url}
     with web, webdriver.Chrome(options=options, service=service) as driver:
         yield Browser(driver, web, f"http://localhost:{web.port}"), Browser(driver, web)
 

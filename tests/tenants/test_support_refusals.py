@@ -430,12 +430,13 @@ def test_on_a_host_of_their_own_operators_are_sent_to_the_members(console, alice
     ask(console)
     grant(alice_api, newest())
     settings.BULKHEAD_OPERATOR_HOST = "operators.example"
-    settings.ALLOWED_HOSTS = ["*.example", ".example", "app.example", "operators.example"]
+    settings.ALLOWED_HOSTS = ["other.example", "app.example", "operators.example"]
+    settings.BULKHEAD_PUBLIC_URL = "https://app.example:8443"
 
     page = console.post(page_of(step="enter/"), headers={"Host": "operators.example"})
 
-    assert 'action="http://app.example/t/acme/support/enter/"' in page.content.decode()
+    assert 'action="https://app.example:8443/t/acme/support/enter/"' in page.content.decode()
     policy, usual = page["Content-Security-Policy"], console.get("/operator/", headers={"Host": "operators.example"})
-    assert policy.endswith("; form-action http://app.example")
-    expected = usual["Content-Security-Policy"].replace("form-action 'self'", "form-action http://app.example")
+    assert policy.endswith("; form-action https://app.example:8443")
+    expected = usual["Content-Security-Policy"].replace("form-action 'self'", "form-action https://app.example:8443")
     assert sorted(policy.split("; ")) == sorted(expected.split("; "))
