@@ -41,6 +41,14 @@ class TargetForm(VersionedForm):
         fields = ["name", "host", "ports", "ca_pem", "is_active"]
         field_classes = {"ports": JSONField}
 
+    def clean(self):
+        """The row is locked by now: since the form was made for this request somebody may have authorised it."""
+        cleaned = super().clean()
+        moves = not self.instance._state.adding and {"host", "ports"} & set(self.changed_data)
+        if moves and is_scope_fixed(self.instance):
+            raise forms.ValidationError("Host and ports are authorised as they are.")
+        return cleaned
+
     def clean_host(self):
         return clean_host(self.cleaned_data["host"])
 

@@ -23,7 +23,9 @@ from scans.serializers import (
     TargetSerializer,
 )
 from scans.targets import is_scope_fixed, revoke
+from tenants.audit.trail import lock_head
 from tenants.edits import EditConflictSerializer
+from tenants.versions import stale
 
 
 class Conflict(APIException):
@@ -58,6 +60,7 @@ class TargetDetail(mixins.UpdateModelMixin, generics.RetrieveAPIView):
     def perform_update(self, serializer):
         target, changes = serializer.instance, serializer.validated_data
         moves = any(name in changes and changes[name] != getattr(target, name) for name in ("host", "ports"))
+        lock_head()  # as who authorises it does: nobody does between this look and the writing
         if moves and is_scope_fixed(target):
             raise Conflict(
                 "Host and ports are authorised as they are. Revoke the authorisation first, or add another target.",
@@ -77,9 +80,20 @@ class AuthorizationList(generics.ListCreateAPIView):
     def get_queryset(self):
         return Authorization.objects.filter(target=self.kwargs["target_id"])
 
+    @extend_schema(responses={201: AuthorizationSerializer, 409: EditConflictSerializer})
+    def post(self, request, *args, **kwargs):
+        """409 `stale`: with the target's `version`, if it was changed since that was read."""
+        return super().post(request, *args, **kwargs)
+
     def perform_create(self, serializer):
-        serializer.save(target=self.target, created_by=self.request.user)
-        services.reconsider_blocked_scans(target=self.target)
+        """Of the target as it was read, if the version of that is named."""
+        lock_head()
+        target = get_object_or_404(Target.objects, pk=self.target.pk)
+        read = serializer.validated_data.pop("version", target.version)
+        if read != target.version:
+            raise stale(target, read, {})
+        serializer.save(target=target, created_by=self.request.user)
+        services.reconsider_blocked_scans(target=target)
 
 
 class AuthorizationRevoke(generics.GenericAPIView):

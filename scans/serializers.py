@@ -15,7 +15,7 @@ from scans.models import (
     Target,
 )
 from scans.targets import clean_ca_pem, clean_expiry, clean_host
-from tenants.edits import ChangeSerializer
+from tenants.edits import ChangeSerializer, ReadVersionField
 
 PORTS = {
     "type": "array",
@@ -82,11 +82,16 @@ class TargetChangeSerializer(ChangeSerializer, TargetSerializer):
 
 
 class AuthorizationSerializer(serializers.ModelSerializer):
+    version = ReadVersionField(
+        required=False, write_only=True, help_text="of the target, as it was read: 409 if it was changed since"
+    )
+
     class Meta:
         model = Authorization
         fields = [
             "id",
             "target",
+            "version",
             "method",
             "statement",
             "intrusiveness",

@@ -56,6 +56,7 @@ def launch(client: Client, tenant: str, target: dict[str, Any]) -> Launched:
     client.post(
         f"targets/{made['id']}/authorizations/",
         {
+            "version": made["version"],
             "statement": "This demonstration started the target itself, for this purpose.",
             "intrusiveness": "safe_active",
             "expires_at": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
