@@ -4,6 +4,7 @@ from functools import partial
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import UserChangeForm
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -45,6 +46,14 @@ class AccountAdmin(VersionedAdmin, UserAdmin):
             if second_factor.remove(account):
                 self.log_change(request, account, "The second factor was removed.")
                 messages.info(request, f"{account} has no second factor any more.")
+
+    def user_change_password(self, request, id, form_url=""):
+        """Not one's own: that has a page which asks for the old one, and cannot leave its member without any."""
+        user = self.get_object(request, unquote(id))
+        is_own = user is not None and user.pk == request.user.pk and user.has_usable_password()
+        if is_own and self.has_change_permission(request, user):
+            return HttpResponseRedirect(reverse("admin:password_change", current_app=self.admin_site.name))
+        return super().user_change_password(request, id, form_url)
 
     def get_queryset(self, request):
         """Without operators who support or have supported: theirs are no accounts to be given rights."""

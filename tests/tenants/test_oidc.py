@@ -593,6 +593,16 @@ def test_failures_are_counted_for_the_address_and_log_ins_taken_back(provider, b
     assert [come_back(browser).status_code for _ in range(2)] == [403, 429]
 
 
+def test_an_owner_without_a_password_gives_themselves_one_on_their_accounts_page(provider, browser):
+    account = waiting_account(role="owner")
+    log_in(browser, provider)
+    new = {"password1": "another good secret", "password2": "another good secret", "set-password": ""}
+
+    answer = browser.post(f"/t/acme/accounts/user/{account.pk}/password/", new)
+    assert (answer.status_code, answer["Location"]) == (302, f"/t/acme/accounts/user/{account.pk}/change/")
+    assert browser_of("/t/acme/", "ann", password="another good secret").get("/t/acme/").status_code == 200
+
+
 # What an owner says of it.
 
 

@@ -90,11 +90,11 @@ def test_a_password_is_good_however_old_it_is(acme, alice):
     assert log_in(Client(), "/t/acme/")["Location"] == "/t/acme/"
 
 
-def test_fields_for_passwords_hide_what_is_typed_and_let_managers_and_pasting_work(acme, alice):
+def test_fields_for_passwords_hide_what_is_typed_and_let_managers_and_pasting_work(acme, tom):
     browser = Client()
     log_in(browser, "/t/acme/")
     pages = [Client().get("/t/acme/login/"), browser.get("/t/acme/password_change/")]
-    pages += [browser.get("/t/acme/accounts/user/add/"), browser.get(f"/t/acme/accounts/user/{alice.pk}/password/")]
+    pages += [browser.get("/t/acme/accounts/user/add/"), browser.get(f"/t/acme/accounts/user/{tom.pk}/password/")]
 
     for page in pages:
         fields = re.findall(r"<input[^>]*name=\"[^\"]*password[^\"]*\"[^>]*>", page.content.decode())

@@ -201,6 +201,23 @@ def test_a_tester_sees_no_accounts(browser, tom, alice):
         assert browser.get(f"/t/acme/accounts/user/{path}").status_code == 403
 
 
+TAKEN_AWAY = {"password1": "", "password2": "", "usable_password": "false", "unset-password": ""}
+REPLACED = {"password1": "another good secret", "password2": "another good secret", "usable_password": "true"}
+
+
+@pytest.mark.parametrize("given", [TAKEN_AWAY, REPLACED], ids=["taken away", "replaced"])
+@pytest.mark.parametrize("site", ["/t/acme/", "/operator/"])
+def test_ones_own_password_is_changed_with_the_old_one_alone_and_never_taken_away(browser, acme, site, given):
+    log_in(browser, site)
+    with control_plane() if site == "/operator/" else tenant_context("acme"):
+        pk = get_user_model().objects.get(username=SITES[site]).pk
+
+    for page in (f"{site}accounts/user/{pk}/password/", f"{site}accounts/user/{pk.hex}/password/"):
+        for answer in (browser.get(page), browser.post(page, given)):
+            assert (answer.status_code, answer["Location"]) == (302, f"{site}password_change/")
+    assert log_in(Client(), site).status_code == 302
+
+
 def test_a_tester_changes_their_own_password(browser, tom):
     log_in(browser, "/t/acme/", "tom")
     page = browser.get("/t/acme/password_change/")
