@@ -18,6 +18,7 @@ from django.views.decorators.vary import vary_on_cookie
 
 from tenants.accounts import second_factor
 from tenants.accounts.oidc_pages import BY_PROVIDER, back, provider_page, to_provider
+from tenants.accounts.own_sessions import own_sessions_page
 from tenants.accounts.second_factor_page import second_factor_page
 from tenants.accounts.sessions import begin_anew
 from tenants.accounts.support import open_accesses
@@ -116,8 +117,12 @@ class PlaneSite(admin.AdminSite):
         return super().logout(request, extra_context)
 
     def get_urls(self):
-        page = self.admin_view(self.second_factor)
-        return [path("second-factor/", page, name="second_factor"), *super().get_urls()]
+        view = self.admin_view
+        return [
+            path("second-factor/", view(self.second_factor), name="second_factor"),
+            path("open-sessions/", view(self.own_sessions), name="own_sessions"),
+            *super().get_urls(),
+        ]
 
     def admin_view(self, view, cacheable=False):
         """Who has to enrol a second factor first may do that, and leave."""
@@ -133,9 +138,16 @@ class PlaneSite(admin.AdminSite):
 
     @transaction.non_atomic_requests
     def second_factor(self, request):
+        return self._own_page(request, second_factor_page)
+
+    @transaction.non_atomic_requests
+    def own_sessions(self, request):
+        return self._own_page(request, own_sessions_page)
+
+    def _own_page(self, request, page):
         request.current_app = self.name
         try:
-            return second_factor_page(request, self.each_context(request))
+            return page(request, self.each_context(request))
         except TooManyTriesError as error:
             return self.too_many_tries(request, error)
 

@@ -593,6 +593,16 @@ def test_failures_are_counted_for_the_address_and_log_ins_taken_back(provider, b
     assert [come_back(browser).status_code for _ in range(2)] == [403, 429]
 
 
+def test_who_has_no_password_ends_their_other_sessions_without_one(provider, browser):
+    log_in(browser, provider)
+    other = Client()
+    log_in(other, provider)
+
+    assert b'type="password"' not in browser.get("/t/acme/open-sessions/").content
+    assert b"Ended: 1" in browser.post("/t/acme/open-sessions/", {"end": "others"}).content
+    assert [each.get("/t/acme/").status_code for each in (browser, other)] == [200, 302]
+
+
 def test_an_owner_without_a_password_gives_themselves_one_on_their_accounts_page(provider, browser):
     account = waiting_account(role="owner")
     log_in(browser, provider)
