@@ -119,14 +119,12 @@ def name_of(link: MailLink) -> Secret:
     return unseal(link.sealed_name, key="runtime", tenant=current_tenant().id, field="reset_name", version=1)
 
 
-def make_code(link: MailLink) -> Secret:
-    """What the mail brings, kept nowhere; an earlier one of the same link ends."""
+def make_code(link: MailLink) -> Secret | None:
+    """What the mail brings, kept nowhere; an earlier one ends. None, once the link has ended or another claimed it."""
     code = Secret(f"{link.pk.hex}-{secrets.token_urlsafe(32)}")
     made_at, digest = timezone.now(), _digest(link, code, current_record().signing_number)
-    MailLink.objects.filter(pk=link.pk, ended_at=None).update(
-        user=link.user, sealed_name="", digest=digest, made_at=made_at
-    )
-    return code
+    made = claimed(link).update(user=link.user, sealed_name="", digest=digest, made_at=made_at)
+    return code if made else None
 
 
 def find_link(code: str) -> Any:
@@ -193,4 +191,12 @@ def claim(link: MailLink) -> bool:
     now = timezone.now()
     due = MailLink.objects.filter(pk=link.pk, ended_at=None, tries=link.tries, next_try_at__lte=now)
     later = now + timedelta(minutes=min(2**link.tries, 60))
-    return bool(due.update(tries=F("tries") + 1, next_try_at=later))
+    if not due.update(tries=F("tries") + 1, next_try_at=later):
+        return False
+    link.tries += 1
+    return True
+
+
+def claimed(link: MailLink):
+    """The link, for as long as it has not ended and this sender is the last that has claimed it."""
+    return MailLink.objects.filter(pk=link.pk, ended_at=None, tries=link.tries)

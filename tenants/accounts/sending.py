@@ -17,7 +17,7 @@ from django.db import Error as DatabaseError
 from django.db import transaction
 from django.utils import timezone
 
-from tenants.accounts.links import KEY, NO_TENANT, RESET_EVERY, claim, make_code, may_reset, name_of
+from tenants.accounts.links import KEY, NO_TENANT, RESET_EVERY, claim, claimed, make_code, may_reset, name_of
 from tenants.accounts.mail import send
 from tenants.accounts.models import MailLink, User
 from tenants.context import control_plane, tenant_context
@@ -47,16 +47,17 @@ def _deliver(link: MailLink) -> None:
     if link.user is None and not _find_user(link):
         return
     code = make_code(link)
-    this = MailLink.objects.filter(pk=link.pk)
+    if code is None:
+        return
     try:
         send(link, code)
     except ValidationError:
         logger.warning("Mail %s has no address to go to", link.pk)
-        this.end(MailLink.Ending.UNDELIVERABLE)
+        claimed(link).end(MailLink.Ending.UNDELIVERABLE)
     except (SMTPException, OSError, ValueError) as error:  # its words may hold the address
         logger.warning("Mail %s was not sent, and is tried again: %s", link.pk, type(error).__name__)
     else:
-        this.filter(ended_at=None).update(sent_at=timezone.now(), next_try_at=None)
+        claimed(link).update(sent_at=timezone.now(), next_try_at=None)
 
 
 def _find_user(link: MailLink) -> bool:

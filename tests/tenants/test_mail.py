@@ -2,6 +2,7 @@
 
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from email import message_from_bytes, policy
@@ -12,6 +13,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult
 from django.conf import settings as django_settings
 from django.core.management import call_command
+from django.db import connections
 from django.utils import timezone
 
 from config.env import read_environment
@@ -210,6 +212,54 @@ def test_of_several_senders_one_sends_a_mail(server):
         thread.join()
 
     assert len(server.received) == 1
+
+
+def overtake(monkeypatch, name, before):
+    """While a sender is in what is called so, before it or after, another one claims the mail, sends it, and ends."""
+    done = getattr(sending, name)
+
+    def another():
+        let_pass(minutes=2)
+        sending.sweep()
+        connections.close_all()
+
+    def overtaken(*args):
+        monkeypatch.setattr(sending, name, done)
+        result = None if before else done(*args)
+        with ThreadPoolExecutor(1) as second:
+            second.submit(another).result()
+        return done(*args) if before else result
+
+    monkeypatch.setattr(sending, name, overtaken)
+
+
+def test_a_sender_that_was_overtaken_does_not_take_the_mail_for_sent(server, monkeypatch):
+    """Its own brought a link that the second one has replaced, whose mail the server did not take."""
+    taken = server.handle_RCPT
+
+    async def first_only(*args):
+        return "451 later" if server.received else await taken(*args)
+
+    monkeypatch.setattr(server, "handle_RCPT", first_only)
+    overtake(monkeypatch, "send", before=False)
+    ask()
+    sending.sweep()
+    (link,) = links()
+    monkeypatch.setattr(server, "handle_RCPT", taken)
+    let_pass(minutes=10)
+    sending.sweep()
+
+    assert (link.tries, link.sent_at, len(server.received)) == (2, None, 2)
+    assert [is_chosen(choose(code_in(mail))) for _, mail in server.received] == [False, True]
+
+
+def test_a_sender_that_was_overtaken_before_it_made_its_link_ends_no_other(server, monkeypatch):
+    overtake(monkeypatch, "make_code", before=True)
+    ask()
+    sending.sweep()
+    ((_, mail),) = server.received
+
+    assert links()[0].sent_at is not None and is_chosen(choose(code_in(mail)))
 
 
 def test_an_address_that_is_none_is_not_tried_again():
