@@ -50,6 +50,7 @@ class Environment:
     connection_max_age: int
     lease_seconds: int
     sweep_seconds: int
+    stream_seconds: int
     trusted_proxies: int
     parallel_hashes: int
     requests_per_minute: int
@@ -79,6 +80,7 @@ def read_environment() -> Environment:
         "connection_max_age": env.int("BULKHEAD_CONNECTION_MAX_AGE", 60, validate=validate.Range(0, 3600)),
         "lease_seconds": env.int("BULKHEAD_LEASE_SECONDS", 30, validate=validate.Range(2, 600)),
         "sweep_seconds": env.int("BULKHEAD_SWEEP_SECONDS", 30, validate=validate.Range(1, 600)),
+        "stream_seconds": env.int("BULKHEAD_STREAM_SECONDS", 25, validate=validate.Range(0, 600)),
         "trusted_proxies": env.int("BULKHEAD_TRUSTED_PROXIES", 0, validate=validate.Range(0, 8)),
         "requests_per_minute": env.int("BULKHEAD_REQUESTS_PER_MINUTE", 600, validate=validate.Range(0, 1_000_000)),
         "parallel_hashes": env.int("BULKHEAD_PARALLEL_HASHES", 2, validate=validate.Range(1, 64)),

@@ -43,7 +43,13 @@ MEMBERS: Table = {
     "scans.authorization": {"view": (*AT_WORK, AUDITOR, SUPPORT_FULL), "add": IN_CHARGE, "revoke": IN_CHARGE},
     # Not changed: past scans ran as their profile says.
     "scans.scanprofile": {"view": (*ALL, *SUPPORTING), "add": (*AT_WORK, SUPPORT_FULL)},
-    "scans.scan": {"view": (*ALL, *SUPPORTING), "add": (*AT_WORK, SUPPORT_FULL)},
+    "scans.scan": {
+        "view": (*ALL, *SUPPORTING),
+        "add": (*AT_WORK, SUPPORT_FULL),
+        "steer": (*AT_WORK, SUPPORT_FULL),  # cancel, pause, resume, retry
+    },
+    "scans.scanevent": {"view": (*ALL, *SUPPORTING)},
+    "scans.idempotencykey": {},
     "scans.scanrun": {"view": (*ALL, *SUPPORTING)},
     "scans.finding": {"view": (*ALL, *SUPPORTING)},
     "scans.occurrence": {"view": (*ALL, *SUPPORTING)},

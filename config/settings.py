@@ -16,6 +16,7 @@ BULKHEAD_ALLOW_PRIVATE_TARGETS = _env.allow_private_targets
 BULKHEAD_ALLOW_PRIVATE_PROVIDERS = _env.allow_private_providers
 BULKHEAD_LEASE_SECONDS = _env.lease_seconds
 BULKHEAD_SWEEP_SECONDS = _env.sweep_seconds
+BULKHEAD_STREAM_SECONDS = _env.stream_seconds
 BULKHEAD_TRUSTED_PROXIES = _env.trusted_proxies
 BULKHEAD_REQUESTS_PER_MINUTE = _env.requests_per_minute
 BULKHEAD_PARALLEL_HASHES = _env.parallel_hashes

@@ -1,18 +1,20 @@
 """The workspace's pages. Who may do what follows from the roles (config/roles.py)."""
 
 import json
+from collections.abc import Callable
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Max, Q
 from django.http import Http404
 from django.urls import path, reverse
 from django.utils.html import format_html
 
-from scans.models import Authorization, Finding, Occurrence, Scan, ScanProfile, ScanRun, Target
+from scans.exceptions import ScanRefused
+from scans.models import Authorization, Finding, Occurrence, Scan, ScanEvent, ScanProfile, ScanRun, Target
 from scans.report import report_response
-from scans.services import reconsider_blocked_scans
+from scans.services import cancel_scan, pause_scan, reconsider_blocked_scans, resume_scan, retry_scan
 from scans.targets import clean_ca_pem, clean_expiry, clean_host, is_scope_fixed, revoke
 from tenants.accounts.sites import workspace_site
 from tenants.edits import VersionedAdmin, VersionedForm
@@ -165,11 +167,38 @@ class RunInline(admin.StackedInline):
     fields = readonly_fields
 
 
+class EventInline(admin.TabularInline):
+    model = ScanEvent
+    extra = 0
+    readonly_fields = fields = ("sequence", "state", "reason", "by", "fence", "at")
+
+
+def _action(verb: str, steer: Callable[..., object]):
+    """For the selected scans: those that it does not fit are named, and the others go on."""
+
+    @admin.action(permissions=["steer"], description=f"{verb.capitalize()} the selected scans")
+    def action(model_admin, request, queryset):
+        for scan in queryset.select_related("target", "profile"):
+            try:
+                steer(scan=scan, user=request.user)
+            except ScanRefused as refusal:
+                model_admin.message_user(request, f"Scan {scan.number}: {refusal.detail}", messages.WARNING)
+
+    action.__name__ = verb
+    return action
+
+
 @admin.register(Scan, site=workspace_site)
 class ScanAdmin(AddedElsewhere):
     """Asked for through the API."""
 
-    inlines = [RunInline]
+    inlines = [RunInline, EventInline]
+    actions = [
+        _action("pause", pause_scan),
+        _action("resume", resume_scan),
+        _action("cancel", cancel_scan),
+        _action("retry", retry_scan),
+    ]
     list_display = ["number", "target", "profile", "state", "reason", "progress", "created_by", "created_at", "report"]
     list_filter = ["state", "target"]
     list_select_related = ["target", "profile", "created_by"]
@@ -177,6 +206,9 @@ class ScanAdmin(AddedElsewhere):
     fields = ["number", "target", "profile", "state", "reason", "progress", "message", "created_by"]
     fields += ["created_at", "started_at", "ended_at", "report"]
     readonly_fields = ["report"]
+
+    def has_steer_permission(self, request):
+        return request.user.has_perm("scans.steer_scan")
 
     def get_urls(self):
         page = self.admin_site.admin_view(self.report_view)

@@ -1,24 +1,19 @@
-"""Targets and the proof that they may be tested, profiles, scans, findings: the bound tenant's."""
+"""Targets and the proof that they may be tested, profiles, findings: the bound tenant's."""
 
 from django.shortcuts import get_object_or_404
-from django.urls import reverse
-from drf_spectacular.utils import OpenApiTypes, extend_schema
-from rest_framework import generics, mixins, status
+from drf_spectacular.utils import extend_schema
+from rest_framework import generics, mixins
 from rest_framework.exceptions import APIException
-from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.response import Response
 
 from scans import services
-from scans.models import Authorization, Finding, Occurrence, Scan, ScanProfile, Target
-from scans.report import report_response
+from scans.models import Authorization, Finding, Occurrence, ScanProfile, Target
 from scans.serializers import (
     AuthorizationSerializer,
     FindingDetailSerializer,
     FindingFilter,
     FindingSerializer,
-    ScanDetailSerializer,
     ScanProfileSerializer,
-    ScanSerializer,
     TargetChangeSerializer,
     TargetSerializer,
 )
@@ -127,59 +122,6 @@ class ProfileDetail(generics.RetrieveAPIView):
 
     def get_queryset(self):
         return ScanProfile.objects.all()
-
-
-class ScanList(generics.ListCreateAPIView):
-    serializer_class = ScanSerializer
-    resource = "scans.scan"
-
-    def get_queryset(self):
-        return Scan.objects.all()
-
-    @extend_schema(responses={202: ScanSerializer})
-    def post(self, request, *args, **kwargs):
-        """
-        Ask for a scan. It is accepted once it is written down, and runs later: follow its detail page.
-
-        409 says why it may not run: `authorization_missing`, `authorization_revoked`, `authorization_stale`,
-        `intrusiveness_too_high`, `target_inactive`.
-        """
-        serializer = self.get_serializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
-        scan = services.request_scan(**serializer.validated_data, user=request.user)
-        location = reverse("scan-detail", kwargs={"pk": scan.pk})
-        return Response(self.get_serializer(scan).data, status=status.HTTP_202_ACCEPTED, headers={"Location": location})
-
-
-class ScanDetail(generics.RetrieveAPIView):
-    serializer_class = ScanDetailSerializer
-    resource = "scans.scan"
-
-    def get_queryset(self):
-        return Scan.objects.prefetch_related("runs")
-
-
-class AlwaysFirst(BaseContentNegotiation):
-    """A browser asks for HTML and gets it; what is an error stays JSON."""
-
-    def select_parser(self, request, parsers):
-        return parsers[0]
-
-    def select_renderer(self, request, renderers, format_suffix=None):
-        return renderers[0], renderers[0].media_type
-
-
-class ScanReport(generics.GenericAPIView):
-    resource = "scans.scan"
-    content_negotiation_class = AlwaysFirst
-
-    def get_queryset(self):
-        return Scan.objects.all()
-
-    @extend_schema(responses={(200, "text/html"): OpenApiTypes.STR})
-    def get(self, request, *args, **kwargs):
-        """One page that needs nothing else: what was covered, what was not, and what was found."""
-        return report_response(self.get_object())
 
 
 class FindingList(generics.ListAPIView):

@@ -18,9 +18,10 @@ from redis import RedisError
 
 from scans.exceptions import ScanRefused
 from scans.jobs import run_scan
-from scans.leases import claim_next, put_back
+from scans.leases import claim_next, put_back, put_to_rest
 from scans.models import Scan, TaskQueue
 from scans.services import require_permission_to_scan
+from scans.states import move
 from scans.wakeup import connect, wait_for_work
 from tenants.context import control_plane, tenant_context
 from tenants.exceptions import TenantError
@@ -49,19 +50,20 @@ def dispatch_next(send: Send = enqueue) -> bool:
     if task is None:
         return False
     scan = Scan.objects.select_related("target", "profile").get(number=task.task_id)
-    waiting = Scan.objects.filter(pk=scan.pk, state__in=Scan.WAITING)
+    if put_to_rest(task, scan):
+        return True
     try:
         require_permission_to_scan(scan.target, scan.profile)
     except ScanRefused as refusal:
-        waiting.update(state=Scan.State.BLOCKED, reason=refusal.code)
+        move(scan.pk, Scan.State.BLOCKED, of=Scan.WAITING, reason=refusal.code)
         put_back(task, BLOCKED_SECONDS)
         return True
-    waiting.update(state=Scan.State.DISPATCHED, reason="")
+    move(scan.pk, Scan.State.DISPATCHED)
     try:
         send(task)
     except (RedisError, OSError) as error:
         logger.warning("Task %s could not be sent and stays in the outbox: %s", task.message_id, error)
-        Scan.objects.filter(pk=scan.pk, state=Scan.State.DISPATCHED).update(state=Scan.State.QUEUED)
+        move(scan.pk, Scan.State.QUEUED, of=(Scan.State.DISPATCHED,), reason="not_sent")
         put_back(task, RETRY_SECONDS)
     return True
 

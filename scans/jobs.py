@@ -50,7 +50,7 @@ def _run(lease: Lease) -> None:
         require_permission_to_scan(scan.target, scan.profile)
         addresses = resolve(scan.target)
     except ScanRefused as refusal:
-        lease.give_back(refusal.code, BLOCKED_SECONDS)
+        lease.give_back(Scan.State.BLOCKED, refusal.code, BLOCKED_SECONDS)
         return
     target = EngineTarget(
         host=scan.target.host,
@@ -60,35 +60,45 @@ def _run(lease: Lease) -> None:
         ca_pem=scan.target.ca_pem,
     )
     engines = [name for name in ENGINES if name in scan.profile.engines]
-    # A takeover goes on after the last engine that came to its end.
-    done = set(scan.runs.exclude(outcome="").values_list("engine", flat=True))
+    # Who takes over or goes on after a pause begins after the last engine that came to its end.
+    done = set(scan.runs.exclude(outcome__in=["", "cancelled"]).values_list("engine", flat=True))
     permission = Permission(scan)
     for index, name in enumerate(engines):
         if name not in done and not permission.is_gone():
             _run_engine(lease, name, target, permission, share=(index, len(engines)))
+    if permission.wish == Scan.State.PAUSING:
+        lease.give_back(Scan.State.PAUSED)
+        return
     with lease.write():
         close_what_is_gone(scan)
     lease.finish(*((Scan.State.PARTIAL, permission.reason) if permission.reason else _verdict(scan)))
 
 
 class Permission:
-    """What allowed the scan to start, looked at again while it runs: its withdrawal stops the engine."""
+    """
+    What allowed the scan to start, looked at again while it runs: its withdrawal stops the engine. So does a member's
+    ``wish`` to pause or to cancel it.
+    """
 
     def __init__(self, scan: Scan):
-        self.reason = ""
+        self.reason = self.wish = ""
         self._scan = scan
         self._looked_at = time.monotonic()
 
     def is_gone(self) -> bool:
-        if not self.reason and time.monotonic() - self._looked_at >= PERMISSION_SECONDS:
+        if not self.reason and not self.wish and time.monotonic() - self._looked_at >= PERMISSION_SECONDS:
             self._looked_at = time.monotonic()
+            state = Scan.objects.values_list("state", flat=True).get(pk=self._scan.pk)
+            if state in (Scan.State.PAUSING, Scan.State.CANCELLING):
+                self.wish = state
+                return True
             try:
                 self._scan.target.refresh_from_db(fields=["is_active"])
                 require_permission_to_scan(self._scan.target, self._scan.profile)
                 require_still_served()
             except (ScanRefused, TenantError) as refusal:
                 self.reason = refusal.code
-        return bool(self.reason)
+        return bool(self.reason or self.wish)
 
 
 def _run_engine(lease: Lease, name: str, target: EngineTarget, permission: Permission, share: tuple[int, int]) -> None:
@@ -116,7 +126,8 @@ def _percent(event: Progress, index: int, count: int) -> int:
 
 def _verdict(scan: Scan) -> tuple[str, str]:
     """How a scan ended, from what its runs covered: only complete coverage of a healthy target is success."""
-    runs = list(ScanRun.objects.filter(scan=scan).exclude(outcome=""))
+    newest = {run.engine: run for run in ScanRun.objects.filter(scan=scan).exclude(outcome="").order_by("fence")}
+    runs = list(newest.values())  # of each engine: before a pause it was stopped
     if not any(run.outcome == "completed" for run in runs):
         return Scan.State.FAILED, runs[-1].outcome if runs else "engine_unavailable"
     if not all(run.is_healthy for run in runs):

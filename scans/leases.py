@@ -13,12 +13,15 @@ from uuid import UUID
 from django.conf import settings
 from django.db import models, transaction
 from django.db.models import ExpressionWrapper, F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from scans.exceptions import LeaseLost
 from scans.models import Scan, TaskQueue
+from scans.states import COMES_FROM, move
 
 REDISPATCH_SECONDS = 60  # a task that no worker has taken by then was lost on the way
+ATTEMPTS = 3  # leases in a row that nobody gave back: then the scan is taken for what ends its workers
+WAITS_AT_MOST = timedelta(days=7)  # from being asked for to its first start
 
 
 def seconds_from_now(seconds: float) -> ExpressionWrapper:
@@ -43,25 +46,60 @@ def put_back(task: TaskQueue, seconds: float) -> None:
     )
 
 
+def put_to_rest(task: TaskQueue, scan: Scan) -> bool:
+    """
+    Whether the scan of a task that nobody holds is not to be run any more, or not now: its worker has died on the way
+    to another state, or too many have, or it has waited for too long. Then it is in that state, and what such a worker
+    may still write is refused.
+    """
+    ends_task: dict = {"handled_at": Now(), "lease_until": None}
+    if scan.state == Scan.State.PAUSING:
+        state, reason, ends_task = Scan.State.PAUSED, "", {"available_at": None, "lease_until": None, "attempts": 0}
+    elif scan.state == Scan.State.CANCELLING:
+        state, reason = Scan.State.CANCELLED, ""
+    elif task.attempts >= ATTEMPTS:
+        state, reason = Scan.State.QUARANTINED, "workers_died"
+    elif Scan.objects.filter(pk=scan.pk, started_at=None, created_at__lt=Now() - WAITS_AT_MOST).exists():
+        state, reason = Scan.State.EXPIRED, scan.reason
+    else:
+        return False
+    with transaction.atomic():
+        unheld = TaskQueue.objects.filter(_is_free(), pk=task.pk, fence=task.fence, handled_at=None)
+        if unheld.update(fence=F("fence") + 1, **ends_task):
+            also = {} if state == Scan.State.PAUSED else _ended()
+            # Somebody may have moved it since it was read: then their move stands, and so does the task.
+            transaction.set_rollback(not move(scan.pk, state, reason=reason, **also))
+    return True
+
+
 def take_lease(message_id: UUID) -> "Lease | None":
     """``None`` when the task is done, is another worker's, or was never this tenant's: then there is nothing to do."""
-    free = Q(lease_until=None) | Q(lease_until__lt=Now())
     with transaction.atomic():
-        taken = TaskQueue.objects.filter(free, message_id=message_id, handled_at=None).update(
-            fence=F("fence") + 1, **_held_until()
+        waiting = TaskQueue.objects.filter(
+            _is_free(), message_id=message_id, handled_at=None, available_at__isnull=False, attempts__lt=ATTEMPTS
         )
-        if not taken:
+        # Not of one that its worker, which has died, was to pause or to cancel: a dispatcher puts it to rest.
+        startable = Scan.objects.filter(state__in=COMES_FROM[Scan.State.RUNNING]).values("number")
+        taken = waiting.filter(task_id__in=startable)
+        if not taken.update(fence=F("fence") + 1, attempts=F("attempts") + 1, **_held_until()):
             return None
         task = TaskQueue.objects.get(message_id=message_id)
         scan = Scan.objects.select_related("target", "profile").get(number=task.task_id)
-        Scan.objects.filter(pk=scan.pk).exclude(state__in=Scan.ENDED).update(state=Scan.State.RUNNING, reason="")
-        Scan.objects.filter(pk=scan.pk, started_at=None).update(started_at=Now())
+        move(scan.pk, Scan.State.RUNNING, fence=task.fence, started_at=Coalesce("started_at", Now()))
     return Lease(message_id, task.fence, scan)
+
+
+def _is_free() -> Q:
+    return Q(lease_until=None) | Q(lease_until__lt=Now())
 
 
 def _held_until() -> dict:
     until = seconds_from_now(settings.BULKHEAD_LEASE_SECONDS)
     return {"lease_until": until, "available_at": until}
+
+
+def _ended() -> dict:
+    return {"message": "", "ended_at": Now()}
 
 
 @dataclass(frozen=True)
@@ -87,18 +125,24 @@ class Lease:
             Scan.objects.filter(pk=self.scan.pk).update(progress=progress, message=message[:200])
 
     def finish(self, state: str, reason: str = "") -> None:
-        """The scan has ended, and its task with it, in one transaction."""
+        """The scan has ended, and its task with it, in one transaction. One that was to be cancelled is cancelled."""
         with self.write():
-            Scan.objects.filter(pk=self.scan.pk, state=Scan.State.RUNNING).update(
-                state=state, reason=reason, progress=100, message="", ended_at=Now()
-            )
+            if not self._move(state, reason=reason, progress=100, **_ended()):
+                self._move(Scan.State.CANCELLED, **_ended())
             self._row().update(handled_at=Now(), lease_until=None)
 
-    def give_back(self, reason: str, seconds: float) -> None:
-        """The scan may not run now: it is blocked, for ``reason``, and looked at again in ``seconds``."""
+    def give_back(self, state: str, reason: str = "", seconds: float | None = None) -> None:
+        """
+        An orderly end of this lease and not of the scan, which goes to ``state``. It is looked at again in ``seconds``,
+        or not before somebody resumes it.
+        """
         with self.write():
-            Scan.objects.filter(pk=self.scan.pk).update(state=Scan.State.BLOCKED, reason=reason, message="")
-            self._row().update(lease_until=None, available_at=seconds_from_now(seconds))
+            self._move(state, reason=reason, message="")
+            available_at = None if seconds is None else seconds_from_now(seconds)
+            self._row().update(lease_until=None, available_at=available_at, attempts=0)
+
+    def _move(self, state: str, **fields) -> bool:
+        return move(self.scan.pk, state, fence=self.fence, **fields)
 
     def _row(self) -> models.QuerySet:
         return TaskQueue.objects.filter(message_id=self.message_id, fence=self.fence, handled_at=None)

@@ -10,6 +10,7 @@ from scans.models import (
     Finding,
     Occurrence,
     Scan,
+    ScanEvent,
     ScanProfile,
     ScanRun,
     Target,
@@ -128,6 +129,7 @@ class ScanSerializer(serializers.ModelSerializer):
             "number",
             "target",
             "profile",
+            "retry_of",
             "state",
             "reason",
             "progress",
@@ -161,11 +163,18 @@ class ScanRunSerializer(serializers.ModelSerializer):
         ]
 
 
+class ScanEventSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = ScanEvent
+        fields = ["sequence", "state", "reason", "by", "fence", "at"]
+
+
 class ScanDetailSerializer(ScanSerializer):
     runs = ScanRunSerializer(many=True, read_only=True)
+    events = ScanEventSerializer(many=True, read_only=True, help_text="what it became: by a member or under a lease")
 
     class Meta(ScanSerializer.Meta):
-        fields = [*ScanSerializer.Meta.fields, "runs"]
+        fields = [*ScanSerializer.Meta.fields, "runs", "events"]
 
 
 class FindingSerializer(serializers.ModelSerializer):

@@ -1,41 +1,110 @@
 """What members ask for. Each function runs in the bound tenant and in the caller's transaction."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from scans.addresses import AddressRefused, resolve_target
 from scans.exceptions import ScanRefused
-from scans.models import INTRUSIVENESS, Scan, ScanCounter, ScanProfile, Target, TaskQueue
+from scans.models import INTRUSIVENESS, Scan, ScanCounter, ScanEvent, ScanProfile, Target, TaskQueue
+from scans.states import move
 from scans.wakeup import wake_dispatcher
-from tenants.audit.trail import record
+from tenants.audit.trail import lock_head, record
 from tenants.context import current_tenant
 
 
-def request_scan(*, target: Target, profile: ScanProfile, user) -> Scan:
+def request_scan(*, target: Target, profile: ScanProfile, user, retry_of: Scan | None = None) -> Scan:
     """
     A queued scan and its row in the outbox, in one transaction; the dispatcher hears of it once that has committed.
 
     Raises ``ScanRefused`` when it could not run as things are, with nothing written.
     """
     require_permission_to_scan(target, profile)
-    tenant_id = current_tenant().id
     with transaction.atomic():
-        scan = Scan.objects.create(number=ScanCounter.next(), target=target, profile=profile, created_by=user)
+        scan = Scan.objects.create(
+            number=ScanCounter.next(), target=target, profile=profile, created_by=user, retry_of=retry_of, moves=1
+        )
+        ScanEvent.objects.create(scan=scan, sequence=1, state=scan.state, by=user)
         TaskQueue.objects.create(task_id=scan.number)
         record("requested", scan, target=str(target), profile=str(profile))
-        transaction.on_commit(lambda: wake_dispatcher(tenant_id))
+        _wake_after_commit()
     return scan
+
+
+def cancel_scan(*, scan: Scan, user) -> None:
+    """At once where it has not started; a running one within seconds. Again changes nothing."""
+    with _locked(scan):
+        if move(scan.pk, Scan.State.CANCELLED, by=user, of=Scan.UNHELD, ended_at=Now()):
+            _open_task(scan).update(handled_at=Now())
+        elif not move(scan.pk, Scan.State.CANCELLING, by=user):
+            _require(scan, Scan.State.CANCELLING, Scan.State.CANCELLED)
+            return
+        record("cancelled", scan)
+
+
+def pause_scan(*, scan: Scan, user) -> None:
+    """As ``cancel_scan``. What an engine has not finished is begun again when it is resumed."""
+    with _locked(scan):
+        if move(scan.pk, Scan.State.PAUSED, by=user, of=Scan.UNHELD):
+            _open_task(scan).update(available_at=None)
+        elif not move(scan.pk, Scan.State.PAUSING, by=user):
+            _require(scan, Scan.State.PAUSING, Scan.State.PAUSED)
+            return
+        record("paused", scan)
+
+
+def resume_scan(*, scan: Scan, user) -> None:
+    with _locked(scan):
+        if not move(scan.pk, Scan.State.QUEUED, by=user, of=(Scan.State.PAUSED,)):
+            _require(scan, Scan.State.QUEUED)
+            return
+        _open_task(scan).update(available_at=Now())
+        _wake_after_commit()
+        record("resumed", scan)
+
+
+def retry_scan(*, scan: Scan, user) -> Scan:
+    """A new scan of what this one, which has ended, was of. Raises ``ScanRefused``."""
+    if scan.state not in Scan.ENDED:
+        raise ScanRefused("not_ended", "The scan has not ended yet.")
+    return request_scan(target=scan.target, profile=scan.profile, user=user, retry_of=scan)
+
+
+@contextmanager
+def _locked(scan: Scan) -> Iterator[None]:
+    """The task before the scan, as its worker does, and the audit before either."""
+    with transaction.atomic():
+        lock_head()
+        _open_task(scan).select_for_update().first()
+        yield
+
+
+def _open_task(scan: Scan) -> QuerySet[TaskQueue]:
+    return TaskQueue.objects.filter(task_id=scan.number, handled_at=None)
+
+
+def _require(scan: Scan, *states: str) -> None:
+    scan.refresh_from_db(fields=["state"])
+    if scan.state not in states:
+        raise ScanRefused(f"scan_{scan.state}", f"The scan is {scan.state}.")
+
+
+def _wake_after_commit() -> None:
+    tenant_id = current_tenant().id
+    transaction.on_commit(lambda: wake_dispatcher(tenant_id))
 
 
 def reconsider_blocked_scans(*, target: Target) -> None:
     """For whoever has changed what a scan of this target was blocked by: it is looked at again now, not in a minute."""
-    tenant_id = current_tenant().id
     blocked = target.scans.filter(state=Scan.State.BLOCKED).values("number")
     with transaction.atomic():
         tasks = TaskQueue.objects.filter(task_id__in=blocked, handled_at=None, lease_until=None)
         if tasks.update(available_at=Now()):
-            transaction.on_commit(lambda: wake_dispatcher(tenant_id))
+            _wake_after_commit()
 
 
 def require_permission_to_scan(target: Target, profile: ScanProfile) -> None:

@@ -7,8 +7,11 @@ from django.contrib.auth import get_user_model
 from django.utils.functional import SimpleLazyObject
 from rest_framework.authentication import BaseAuthentication
 
+from tenants.accounts.api_keys import require_key_stands
+from tenants.accounts.logins import require_standing
 from tenants.accounts.roles import is_allowed
 from tenants.exceptions import InvalidTokenError
+from tenants.jobs import require_still_served
 from tenants.kept import require_here
 from tenants.planes import here
 
@@ -59,3 +62,15 @@ class PlaneAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request):
         return "Bearer"
+
+
+def require_open(claims: dict) -> None:
+    """
+    What a token or key has opened is open still, in the bound tenant: for what goes on after its request was let in.
+    Raises ``InvalidTokenError``, or ``TenantSuspendedError`` and its like.
+    """
+    require_still_served()
+    if "api_key" in claims:
+        require_key_stands(claims["api_key"])
+    else:
+        require_standing(claims, at_once=False)

@@ -56,8 +56,8 @@ class ServedSocket:
 class WebServer:
     """Gunicorn as the Procfile has it, with two workers: each has to hear of a change by itself."""
 
-    def __init__(self, installation):
-        self.environment = environment_of(installation)
+    def __init__(self, installation, **environment: str):
+        self.environment = environment_of(installation) | environment
         # It listens before the server does, so that the first request waits for the server and needs no polling.
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]

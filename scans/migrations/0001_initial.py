@@ -6,7 +6,7 @@ import uuid_utils.compat
 from django.conf import settings
 from django.db import migrations, models
 
-import scans.models
+import scans.models.targets
 import tenants.models
 
 
@@ -84,7 +84,9 @@ class Migration(migrations.Migration):
                 ("name", tenants.models.IdentifierField(max_length=64, unique=True)),
                 (
                     "engines",
-                    models.JSONField(help_text='{"http": {}, "tls": {}}', validators=[scans.models._validate_engines]),
+                    models.JSONField(
+                        help_text='{"http": {}, "tls": {}}', validators=[scans.models.targets._validate_engines]
+                    ),
                 ),
             ],
             options={
@@ -229,13 +231,14 @@ class Migration(migrations.Migration):
                     tenants.models.IdentifierField(
                         help_text="a name or an address, no URL",
                         max_length=253,
-                        validators=[scans.models._validate_host],
+                        validators=[scans.models.targets._validate_host],
                     ),
                 ),
                 (
                     "ports",
                     models.JSONField(
-                        help_text="the only ports that a scan touches", validators=[scans.models._validate_ports]
+                        help_text="the only ports that a scan touches",
+                        validators=[scans.models.targets._validate_ports],
                     ),
                 ),
                 (

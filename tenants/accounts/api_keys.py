@@ -59,6 +59,13 @@ def require_key(text: str) -> ApiKey:
     return key
 
 
+def require_key_stands(pk: str) -> None:
+    """For what goes on long after ``require_key``. Raises ``InvalidTokenError``."""
+    stands = ApiKey.objects.filter(pk=pk, revoked_at=None, expires_at__gt=timezone.now(), user__is_active=True)
+    if not stands.exists():
+        raise InvalidTokenError("The API key has been revoked or has expired, or its member is disabled.")
+
+
 def revoke_key(key: ApiKey) -> None:
     """Again changes nothing."""
     ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())

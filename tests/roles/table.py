@@ -6,7 +6,7 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/roles.md"
 ROLES = ["owner", "manager", "tester", "reader", "auditor"]
 SUPPORT = ["support", "support-full"]  # no account's: an operator's, while an owner's grant stands
-ACTIONS = ["view", "add", "change", "delete", "revoke", "grant"]
+ACTIONS = ["view", "add", "change", "delete", "revoke", "grant", "steer"]
 Cells = dict[tuple[str, str], set[str]]  # role and resource: actions
 
 

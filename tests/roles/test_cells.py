@@ -154,14 +154,16 @@ def refusals(role: str, way: Way) -> set[int]:
     return {200, 302} if is_theirs.get(way.path) else {403}
 
 
+SHOWN_WITH = {"scans.scanrun": "scans.scan", "scans.scanevent": "scans.scan", "scans.occurrence": "scans.finding"}
+
+
 def test_every_cell_is_asked_that_a_page_or_a_route_stands_for():
     resources = {resource for (_, resource), actions in MEMBERS.items() if actions}
 
-    shown_with_others = {"scans.scanrun", "scans.occurrence"}  # with their scan and finding
     of_the_workspace = {"accounts.signinpolicy", "accounts.identityprovider"}
-    assert resources - {way.resource for way in api_ways()} == of_the_workspace | shown_with_others
-    assert resources - {way.resource for way in workspace_ways()} == {"accounts.apikey"} | shown_with_others
+    assert resources - {way.resource for way in api_ways()} == of_the_workspace | set(SHOWN_WITH)
+    assert resources - {way.resource for way in workspace_ways()} == {"accounts.apikey"} | set(SHOWN_WITH)
     for role in ROLES:
-        for shown, with_ in {"scans.scanrun": "scans.scan", "scans.occurrence": "scans.finding"}.items():
+        for shown, with_ in SHOWN_WITH.items():
             assert MEMBERS[role, shown] == MEMBERS[role, with_] & {"view"}
         assert ("view" in MEMBERS[role, "scans.scan"]) <= ("view" in MEMBERS[role, "scans.finding"])  # its report

@@ -31,6 +31,8 @@ PROVIDER = {  # not in use: nobody is asked
     "allowed_domains": "example.com",
     "role": "reader",
 }
+VERBS = ("pause", "resume", "cancel", "retry")  # in an order in which each may
+
 BODIES = {
     "accounts.user": INVITATION,
     "scans.target": TARGET | {"ports": [80]},
@@ -94,12 +96,17 @@ def api_ways() -> Iterator[Way]:
     for step, of in {"grant": "asked", "end": "asked", "refuse": "also_asked"}.items():
         yield Way("accounts.supportaccess", "grant", "POST", f"support-access/{{{of}}}/{step}/", {"hours": 1})
     yield Way("scans.scan", "view", "GET", "scans/{scan}/report.html")
+    yield Way("scans.scan", "view", "GET", "scans/{scan}/events/")
+    yield from (Way("scans.scan", "steer", "POST", f"scans/{{scan}}/{verb}/") for verb in VERBS)
     yield Way("audit.auditevent", "view", "GET", "audit-events/export.jsonl")
     yield Way("scans.authorization", "revoke", "POST", "targets/{target}/authorizations/{authorization}/revoke/")
 
 
 def workspace_ways() -> Iterator[Way]:
-    # First, while the target is at the version that its page names.
+    # While testing is allowed.
+    for verb in VERBS:
+        yield Way("scans.scan", "steer", "POST", "scans/scan/", {"_selected_action": "{scan}", "action": verb})
+    # Before others, while the target is at the version that its page names.
     yield Way(
         "scans.authorization", "add", "POST", "scans/target/{target}/change/", TARGET_AS_IT_IS | AS_IT_IS | AN_INLINE
     )

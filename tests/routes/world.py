@@ -21,9 +21,11 @@ from django.utils import timezone
 from scans.models import (
     Authorization,
     Finding,
+    IdempotencyKey,
     Occurrence,
     Scan,
     ScanCounter,
+    ScanEvent,
     ScanProfile,
     ScanRun,
     Target,
@@ -128,9 +130,11 @@ class World:
         profile = ScanProfile.objects.create(engines={"ports": {}}, **texts(ScanProfile, canary))
         number = ScanCounter.next()
         scan = Scan.objects.create(
-            number=number, target=target, profile=profile, created_by=user, **texts(Scan, canary)
+            moves=1, number=number, target=target, profile=profile, created_by=user, **texts(Scan, canary)
         )
         TaskQueue.objects.create(task_id=number)
+        ScanEvent.objects.create(scan=scan, sequence=1, state="queued", by=user, **texts(ScanEvent, canary))
+        IdempotencyKey.objects.create(created_by=user, answer={"canary": canary}, **texts(IdempotencyKey, canary))
         run = ScanRun.objects.create(
             scan=scan,
             engine="ports",

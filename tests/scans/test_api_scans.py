@@ -58,7 +58,9 @@ def test_a_scan_is_accepted_and_written_down_with_its_task(tom_api, tom, acme, b
     scan = response.json()
     assert (scan["number"], scan["state"], scan["progress"], scan["created_by"]) == (1, "queued", 0, str(tom.pk))
     assert response["Location"] == f"{PATH}{scan['id']}/"
-    assert tom_api.get(response["Location"]).json() == scan | {"runs": []}
+    detail = tom_api.get(response["Location"]).json()
+    assert detail.keys() - scan.keys() == {"runs", "events"} and detail | scan == detail and detail["runs"] == []
+    assert [(event["state"], event["by"]) for event in detail["events"]] == [("queued", str(tom.pk))]
     with tenant_context("acme"):
         assert list(TaskQueue.objects.values_list("task_id", "handled_at")) == [(1, None)]
     assert django_rq.get_connection("default").zrange(KEY, 0, -1) == [acme.id.hex.encode()]

@@ -140,7 +140,7 @@ def test_a_scan_is_accepted_while_redis_is_down_and_sent_once_it_is_back(alice, 
     with tenant_context("acme"):
         request_scan(target=make_target(alice), profile=profile(), user=alice)
     sweep()
-    assert states("acme") == [("queued", "")] and set(tasks("acme").values()) == {1}
+    assert states("acme") == [("queued", "not_sent")] and set(tasks("acme").values()) == {1}
 
     own_redis.start()
     let_time_pass("acme")
@@ -161,7 +161,7 @@ def test_a_redis_that_hangs_hangs_neither_the_request_nor_the_dispatcher(alice, 
         sweep()
         assert time.monotonic() - began < 5
 
-    assert states("acme") == [("queued", "")]
+    assert states("acme") == [("queued", "not_sent")]
 
 
 class stopped:

@@ -146,7 +146,7 @@ def make_due_here():
 def test_a_scan_that_is_given_back_is_blocked_and_due_again_later(task):
     with tenant_context("acme"):
         lease = take_lease(task.message_id)
-        lease.give_back("authorization_stale", 60)
+        lease.give_back("blocked", "authorization_stale", 60)
 
         assert Scan.objects.values_list("state", "reason").get() == ("blocked", "authorization_stale")
         assert row()["lease_until"] is None and claim_next() is None
@@ -168,7 +168,7 @@ def test_no_clock_of_the_worker_enters_the_decision(task):
             put_back(claim_next(), 0)
             lease = take_lease(task.message_id)
             lease.report(1, "")
-            lease.give_back("x", 0)
+            lease.give_back("blocked", "x", 0)
             take_lease(task.message_id).finish("succeeded")
         updates = [query["sql"] for query in queries if query["sql"].startswith("UPDATE")]
 
@@ -191,7 +191,8 @@ with tenant_context("acme"):
 """
 
 
-def test_a_worker_whose_clock_is_two_hours_ahead_takes_nobodys_lease(task):
+def test_a_worker_whose_clock_is_two_hours_ahead_takes_nobodys_lease(task, settings):
+    settings.BULKHEAD_LEASE_SECONDS = 600
     with tenant_context("acme"):
         assert take_lease(task.message_id) is not None
 
