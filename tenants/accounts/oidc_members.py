@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from tenants.accounts.models import ExternalIdentity, IdentityProvider, MailLink, User
 from tenants.accounts.oidc import OidcRefused
+from tenants.audit.trail import lock_head
 
 
 def member_for(provider: IdentityProvider, claims: dict[str, Any]) -> User:
@@ -28,6 +29,7 @@ def _first_log_in(provider: IdentityProvider, claims: dict[str, Any]) -> User:
     email = _verified_email(provider, claims)
     try:
         with transaction.atomic():
+            lock_head()  # as whatever changes an account does: nobody else opens, ends or changes this one meanwhile
             user = _account_of(provider, email)
             if user.is_invited:
                 user.is_invited, user.is_active = False, True
