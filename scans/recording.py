@@ -1,6 +1,5 @@
 """What engines report becomes rows. Call these inside ``Lease.write()``."""
 
-from django.db.models import F
 from django.db.models.functions import Now
 
 from scans.engines.base import FindingEvent, Rule
@@ -35,9 +34,7 @@ def record_finding(run: ScanRun, rule: Rule, event: FindingEvent, host: str) -> 
     )
     if not is_new:
         Finding.objects.filter(pk=finding.pk).update(**seen)
-        Finding.objects.filter(pk=finding.pk, state=Finding.State.FIXED).update(
-            state=Finding.State.OPEN, version=F("version") + 1
-        )
+        Finding.objects.filter(pk=finding.pk, state=Finding.State.FIXED).update(state=Finding.State.OPEN)
     Occurrence.objects.get_or_create(finding=finding, run=run, defaults={"evidence": event.evidence})
     return finding
 
@@ -71,7 +68,5 @@ def close_what_is_gone(scan: Scan) -> int:
     closed = 0
     for finding in unseen:
         if (finding.rule_key, finding.port) in covered:
-            closed += unseen.filter(pk=finding.pk, version=finding.version).update(
-                state=Finding.State.FIXED, version=F("version") + 1
-            )
+            closed += unseen.filter(pk=finding.pk, version=finding.version).update(state=Finding.State.FIXED)
     return closed
