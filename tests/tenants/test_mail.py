@@ -363,10 +363,11 @@ def test_the_command_sends_what_is_due(installation):
     assert [mail["To"] for mail in mails()] == ["alice@acme.example"]
 
 
-def test_the_command_gives_up_the_fleet_key(monkeypatch):
+@pytest.mark.parametrize("command", ["send_mail", "dispatch"])
+def test_the_commands_that_go_on_give_up_the_fleet_key(monkeypatch, command):
     given_up = []
-    monkeypatch.setattr("tenants.management.commands.send_mail.give_up_fleet_key", lambda: given_up.append(True))
+    monkeypatch.setattr("tenants.management.loops.give_up_fleet_key", lambda: given_up.append(True))
     with control_plane():
-        call_command("send_mail", once=True)
+        call_command(command, once=True)
 
     assert given_up == [True]
