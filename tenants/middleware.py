@@ -5,11 +5,11 @@ Which plane a request belongs to, bound around the view, each step of the respon
 """
 
 import time
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
-from django.core.exceptions import BadRequest, RequestDataTooBig
+from django.core.exceptions import BadRequest
 from django.db import OperationalError, transaction
 from django.http import HttpResponseBase, UnreadablePostError
 from django.urls import get_script_prefix, get_urlconf, resolve, set_script_prefix, set_urlconf
@@ -154,11 +154,10 @@ class PlaneMiddleware:
 def _receive(request) -> None:
     """
     The whole body, however long its sender takes: before a transaction waits for it, and before anybody asks who they
-    are and what they may, which would be as old as that.
+    are and what they may, which would be as old as that. Raises ``RequestDataTooBig``, for forms with files too.
     """
     try:
-        with suppress(RequestDataTooBig):  # which the view refuses
-            request.body  # noqa: B018  kept by the request from here on
+        request.body  # noqa: B018  kept by the request from here on
     except UnreadablePostError as error:
         raise BadRequest("The body did not arrive.") from error
 

@@ -81,6 +81,18 @@ def test_a_stranger_whose_body_is_on_its_way_keeps_nobody_from_writing(alice_api
     assert (written, answer.status_code) == (1, 403)
 
 
+@pytest.mark.parametrize("path", ["/t/acme/x/", "/operator/x/", "/api/v1/targets/"])
+def test_a_body_that_is_too_large_is_refused_before_any_of_it_is_read(acme, path):
+    """Forms with files in them too, which Django would read piece by piece."""
+    browser = Client(enforce_csrf_checks=True)
+    browser.get(f"{path.removesuffix('x/')}login/")
+    arriving = Arriving(b"--x\r\n", lambda: None)
+    length = {"wsgi.input": arriving, "CONTENT_LENGTH": str(256 * 1024 + 1)}
+    answer = browser.generic("POST", path, b"--x\r\n", "multipart/form-data; boundary=x", **length)
+
+    assert (answer.status_code, arriving.found) == (413, [])
+
+
 def test_a_body_whose_sender_goes_away_is_a_malformed_request(alice_api):
     answer = alice_api.generic("POST", "/api/v1/targets/", b"{}", "application/json", **{"wsgi.input": Gone()})
 
