@@ -19,6 +19,7 @@ NOBODYS: Table = {  # in either plane: the machinery's own
     "accounts.recoverycode": {},
     "accounts.secondfactor": {},
     "accounts.maillink": {},
+    "accounts.passkey": {},
     "accounts.tries": {},
     "admin.logentry": {},
     "audit.audithead": {},

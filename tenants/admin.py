@@ -45,7 +45,7 @@ class DatabaseServerAdmin(admin.ModelAdmin):
 class OperatorAdmin(AccountAdmin):
     """Without the role, which is no matter here: whoever has an account in control is an operator."""
 
-    list_display = ["username", "email", "is_active", "last_login"]
+    list_display = ["username", "email", "is_active", "last_login", "factors"]
     list_filter = ["is_active"]
     fieldsets = [
         (None, {"fields": ["username", "password"]}),

@@ -8,13 +8,14 @@ from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import UserChangeForm
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Exists, OuterRef
 from django.http import HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
 from tenants.accounts import second_factor
 from tenants.accounts.links import invite, send_invitation, withdraw_invitation
-from tenants.accounts.models import SupportAccess, User, is_last_owner
+from tenants.accounts.models import Passkey, SecondFactor, SupportAccess, User, is_last_owner
 from tenants.accounts.sites import workspace_site
 from tenants.accounts.support_admin import SupportAccessAdmin
 from tenants.edits import VersionedAdmin, VersionedForm
@@ -27,7 +28,7 @@ class AccountForm(VersionedForm, UserChangeForm):
 
 class AccountAdmin(VersionedAdmin, UserAdmin):
     form = AccountForm
-    list_display = ["username", "email", "role", "is_active", "last_login"]
+    list_display = ["username", "email", "role", "is_active", "last_login", "factors"]
     list_filter = ["role", "is_active"]
     search_fields = ["username", "email"]
     filter_horizontal = ()
@@ -41,9 +42,9 @@ class AccountAdmin(VersionedAdmin, UserAdmin):
 
     @admin.action(permissions=["change"], description="Remove the second factor of the selected accounts")
     def remove_second_factor(self, request, queryset):
-        """Of others, who have lost it: one's own goes with password and code."""
+        """Of others, who have lost it, passkeys among it: one's own goes with password and code."""
         for account in queryset.exclude(pk=request.user.pk):
-            if second_factor.remove(account):
+            if second_factor.remove_all(account):
                 self.log_change(request, account, "The second factor was removed.")
                 messages.info(request, f"{account} has no second factor any more.")
 
@@ -57,7 +58,14 @@ class AccountAdmin(VersionedAdmin, UserAdmin):
 
     def get_queryset(self, request):
         """Without operators who support or have supported: theirs are no accounts to be given rights."""
-        return super().get_queryset(request).filter(operator=None)
+        app = SecondFactor.objects.filter(user=OuterRef("pk")).exclude(confirmed_at=None)
+        passkey = Passkey.objects.standing().filter(user=OuterRef("pk"))
+        accounts = super().get_queryset(request).filter(operator=None)
+        return accounts.annotate(has_app=Exists(app), has_passkey=Exists(passkey))
+
+    @admin.display(description="Second factor")
+    def factors(self, account):
+        return ", ".join(["app"] * account.has_app + ["passkey"] * account.has_passkey)
 
     def get_fieldsets(self, request, obj=None):
         """Who may only look sees no password, not even that there is one."""

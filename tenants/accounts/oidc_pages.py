@@ -18,7 +18,7 @@ from tenants.accounts.oidc import OidcRefused
 from tenants.accounts.oidc_members import member_for
 from tenants.accounts.outside import OutsideError
 from tenants.accounts.sessions import begin_anew
-from tenants.accounts.tries import count_provider_log_in
+from tenants.accounts.tries import count_nameless
 from tenants.audit.trail import record
 from tenants.edits import VersionedForm
 from tenants.exceptions import SecretError
@@ -49,7 +49,7 @@ def back(request, context: dict[str, Any]):
     provider = _provider()
     if provider is None:
         return _failed(request, context)
-    tried = count_provider_log_in(request)
+    tried = count_nameless(request)
     try:
         claims = oidc.finish(request.session, provider, dict(request.GET.lists()), _redirect_uri(request))
         user = member_for(provider, claims)

@@ -16,7 +16,7 @@ import pyotp
 from django.db import transaction
 from django.utils import timezone
 
-from tenants.accounts.models import Login, RecoveryCode, SecondFactor, SignInPolicy
+from tenants.accounts.models import Login, Passkey, RecoveryCode, SecondFactor, SignInPolicy
 from tenants.planes import here, require_bound
 from tenants.secrets import Secret, seal, unseal
 
@@ -40,6 +40,8 @@ class GivenCode:
         self._step = _matching_step(secret, text)
         digest = _digest(self._factor.user_id if self._factor else "", text)
         self._recovery_code = RecoveryCode.objects.filter(digest=digest).first()
+        is_needed, has_passkey = is_required(), Passkey.objects.standing().filter(user__username=username).exists()
+        self._must_use_passkey = is_needed and has_passkey
 
     @property
     def is_needed(self) -> bool:
@@ -48,10 +50,10 @@ class GivenCode:
     def opens(self) -> bool:
         """
         Whether it is all that is missing, asked once the password was right: nothing is, for who has no second factor.
-        Of several uses of one code one succeeds.
+        Of several uses of one code one succeeds. Where a second factor is required, whose are passkeys uses one.
         """
         if self._factor is None:
-            return True
+            return not self._must_use_passkey
         if self._step is not None:
             unused = SecondFactor.objects.filter(pk=self._factor.pk, last_step__lt=self._step)
             return bool(unused.update(last_step=self._step))
@@ -99,6 +101,16 @@ def remove(user) -> bool:
     return bool(removed)
 
 
+def remove_all(user) -> bool:
+    """For who has lost them, or has lost a device to somebody: passkeys too."""
+    with transaction.atomic():
+        had_app = remove(user)
+        _, removed = Passkey.objects.filter(user=user).delete()
+        if removed:
+            user.logins.end(Login.Ending.NEW_CREDENTIALS)
+    return had_app or bool(removed)
+
+
 def require_of_everybody(is_required: bool) -> None:
     """In the bound plane. The log-ins of who has none end: they enrol in the workspace, and may do nothing else."""
     with transaction.atomic():
@@ -117,8 +129,16 @@ def is_enrolled(user) -> bool:
 
 
 def must_enrol(user) -> bool:
-    """Not who supports: they have logged in at the console, as it requires, and have no password here to enrol with."""
+    """
+    Whoever has logged in with a password alone. Not who supports: they have logged in at the console, as it requires,
+    and have no password here to enrol with.
+    """
     return user.operator is None and is_required() and not is_enrolled(user)
+
+
+def must_use_passkey(user) -> bool:
+    """Instead of enrolling an app, or another passkey: a password alone would lead round the one that there is."""
+    return must_enrol(user) and Passkey.objects.standing().filter(user=user).exists()
 
 
 def provisioning_uri(user, secret: str, plane_name: str) -> str:

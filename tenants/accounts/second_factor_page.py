@@ -11,6 +11,7 @@ from django.utils.safestring import mark_safe
 
 from tenants.accounts import second_factor
 from tenants.accounts.models import RecoveryCode, SecondFactor
+from tenants.accounts.passkeys import BY_PASSKEY
 from tenants.accounts.second_factor import GivenCode
 from tenants.accounts.tries import count_old_password, count_own_code
 
@@ -37,12 +38,19 @@ def code_field() -> forms.CharField:
     return forms.CharField(label="Code", max_length=32, widget=forms.TextInput(attrs={"autocomplete": "one-time-code"}))
 
 
+def require_strongest(request) -> None:
+    """Before there is another way in. Raises ``ValidationError``."""
+    if BY_PASSKEY not in request.session and second_factor.must_use_passkey(request.user):
+        raise ValidationError("Log in with your passkey first.")
+
+
 class Begin(Step):
     password = password_field()
 
     def clean(self):
         if second_factor.is_enrolled(self.user):
             raise ValidationError("You have a second factor.")
+        require_strongest(self.request)
         tried = count_old_password(self.request)
         if not self.user.check_password(self.cleaned_data.get("password")):
             raise ValidationError(WRONG)

@@ -1,14 +1,16 @@
 """What every site of a plane is: who may be there, how they log in; and the workspace, which apps register with."""
 
 from functools import partial, update_wrapper
+from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
-from django.contrib.auth import SESSION_KEY, authenticate
+from django.contrib.auth import SESSION_KEY, authenticate, logout
 from django.contrib.auth.views import PasswordChangeView
+from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpResponseRedirect
+from django.http import HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import get_script_prefix, path, reverse
 from django.utils.decorators import method_decorator
@@ -16,9 +18,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 from django.views.decorators.vary import vary_on_cookie
 
-from tenants.accounts import second_factor
+from tenants.accounts import passkeys, second_factor
 from tenants.accounts.oidc_pages import BY_PROVIDER, back, provider_page, to_provider
 from tenants.accounts.own_sessions import own_sessions_page
+from tenants.accounts.passkey_page import passkey_page
+from tenants.accounts.passkeys import BY_PASSKEY
 from tenants.accounts.second_factor_page import second_factor_page
 from tenants.accounts.sessions import begin_anew
 from tenants.accounts.support import open_accesses
@@ -49,7 +53,10 @@ class OwnPasswordView(PasswordChangeView):
 
 
 class LoginForm(AdminAuthenticationForm):
-    """Asks everybody for a code: that it was missing is told to nobody."""
+    """
+    Asks everybody for a code: that it was missing is told to nobody. What an authenticator has answered stands in place
+    of all fields.
+    """
 
     otp = forms.CharField(
         label="Code, if you have a second factor",
@@ -58,8 +65,18 @@ class LoginForm(AdminAuthenticationForm):
         widget=forms.TextInput(attrs={"autocomplete": "one-time-code"}),
     )
 
+    def __init__(self, request: Any = None, *args, **kwargs):
+        super().__init__(request, *args, **kwargs)
+        self.request: Any = request
+        self.answer = self.data.get("passkey")
+        for name in self.fields if self.answer else ():
+            self.fields[name].required = False
+
     def clean(self):
-        """Django's, with the code."""
+        """Django's, with the code, or with the passkey alone."""
+        if self.answer:
+            self._open_with(self.answer)
+            return self.cleaned_data
         given = {name: self.cleaned_data.get(name) for name in ("username", "password", "otp")}
         if given["username"] is not None and given["password"]:
             self.user_cache = authenticate(self.request, **given)
@@ -67,6 +84,13 @@ class LoginForm(AdminAuthenticationForm):
                 raise self.get_invalid_login_error()
             self.confirm_login_allowed(self.user_cache)
         return self.cleaned_data
+
+    def _open_with(self, answer: str) -> None:
+        passkey = passkeys.open_with(self.request, answer)
+        if passkey is None:
+            raise ValidationError("This passkey opens nothing here.")
+        self.confirm_login_allowed(passkey.user)
+        self.user_cache, self.request.passkey = passkey.user, passkey
 
 
 class PlaneSite(admin.AdminSite):
@@ -106,9 +130,14 @@ class PlaneSite(admin.AdminSite):
         return response
 
     def _log_in(self, request, extra_context):
-        response = super().login(request, extra_context)
+        origin = {"passkey_origin": passkeys.site()[1]}
+        response = super().login(request, (extra_context or {}) | origin)
         if request.method == "POST" and request.user.is_authenticated and response.status_code == 302:
-            record("logged_in", request.user)
+            facts = {}
+            if passkey := getattr(request, "passkey", None):
+                request.session[BY_PASSKEY] = str(passkey.pk)
+                facts = {"passkey": passkey.name}
+            record("logged_in", request.user, **facts)
         return response
 
     def logout(self, request, extra_context=None):
@@ -121,20 +150,37 @@ class PlaneSite(admin.AdminSite):
         return [
             path("second-factor/", view(self.second_factor), name="second_factor"),
             path("open-sessions/", view(self.own_sessions), name="own_sessions"),
+            path("passkeys/", view(self.passkeys), name="passkeys"),
+            path("login/passkey/", self.passkey_options, name="passkey_options"),
             *super().get_urls(),
         ]
 
     def admin_view(self, view, cacheable=False):
-        """Who has to enrol a second factor first may do that, and leave."""
+        """Who has to enrol a second factor first may do that, and leave. What a removed passkey opened has ended."""
         inner = super().admin_view(view, cacheable)
 
         def page(request, *args, **kwargs):
-            is_open = view in (self.second_factor, self.logout) or not self.has_permission(request)
-            if is_open or request.session.get(BY_PROVIDER) or not second_factor.must_enrol(request.user):
+            if self.has_permission(request) and passkeys.has_ended(request):
+                logout(request)
+            is_open = view in (self.second_factor, self.passkeys, self.logout) or not self.has_permission(request)
+            is_strong = BY_PROVIDER in request.session or BY_PASSKEY in request.session
+            if is_open or is_strong or not second_factor.must_enrol(request.user):
                 return inner(request, *args, **kwargs)
             return HttpResponseRedirect(reverse("admin:second_factor", current_app=self.name))
 
         return update_wrapper(page, inner)
+
+    @method_decorator(never_cache)
+    def passkey_options(self, request):
+        """The user is asked for in any case: the answer says so (Vary), for a tenant that does not exist too."""
+        self.has_permission(request)
+        if request.method not in ("GET", "HEAD"):
+            return HttpResponseNotAllowed(["GET", "HEAD"])
+        return JsonResponse(passkeys.log_in_options(request))
+
+    @transaction.non_atomic_requests
+    def passkeys(self, request):
+        return self._own_page(request, passkey_page)
 
     @transaction.non_atomic_requests
     def second_factor(self, request):

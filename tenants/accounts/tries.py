@@ -56,24 +56,26 @@ def count_reset(request, username: str, unknown_tenant: str | None = None) -> "T
     return _count(request, username, unknown_tenant, (Tries.Kind.RESET_FROM, Tries.Kind.RESET))
 
 
-def _count(request, username: str, unknown_tenant: str | None, kinds: tuple[Tries.Kind, Tries.Kind]) -> "Try":
+def count_nameless(request, unknown_tenant: str | None = None) -> "Try":
+    """
+    As ``count_log_in``, for what a browser brings back from an identity provider or an authenticator: there is no name
+    yet, so by its address alone.
+    """
+    return _count(request, "", unknown_tenant, (Tries.Kind.ADDRESS,))
+
+
+def _count(request, username: str, unknown_tenant: str | None, kinds: tuple[Tries.Kind, ...]) -> "Try":
+    """``kinds``: of the address, and then of the account."""
     address, where = address_of(request), () if unknown_tenant is None else (unknown_tenant,)
-    keys = _key(str(kinds[0]), *where, address), _key(str(kinds[1]), *where, username)
-    if unknown_tenant is not None:
-        kinds = (Tries.Kind.UNKNOWN, Tries.Kind.UNKNOWN)
-    by_address = _Count(kinds[0], keys[0], is_of_account=False)
-    by_account = _Count(kinds[1], keys[1], is_of_account=True)
+    counts = []
+    for kind, name, is_of_account in zip(kinds, (address, username), (False, True), strict=False):
+        key = _key(str(kind), *where, name)
+        counts.append(_Count(kind if unknown_tenant is None else Tries.Kind.UNKNOWN, key, is_of_account))
     try:
-        return Try([by_address, by_account], address)
+        return Try(counts, address)
     except TooManyTriesError:
         take_as_long_as_any(request)
         raise
-
-
-def count_provider_log_in(request) -> "Try":
-    """For what a browser brings back from an identity provider: there is no name yet, so by its address alone."""
-    address = address_of(request)
-    return Try([_Count(Tries.Kind.ADDRESS, _key("address", address), is_of_account=False)], address)
 
 
 def count_old_password(request) -> "Try":

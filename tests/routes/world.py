@@ -36,6 +36,7 @@ from tenants.accounts.models import (
     ExternalIdentity,
     IdentityProvider,
     MailLink,
+    Passkey,
     RecoveryCode,
     SecondFactor,
     SignInPolicy,
@@ -116,6 +117,7 @@ class World:
         )
         SecondFactor.objects.create(user=user, **texts(SecondFactor, canary))  # not confirmed: it asks nothing
         RecoveryCode.objects.create(user=user, **texts(RecoveryCode, canary))
+        Passkey.objects.create(user=user, **texts(Passkey, canary))  # of another database: it opens nothing
         ExternalIdentity.objects.create(user=user, **texts(ExternalIdentity, canary))
         IdentityProvider.objects.create(**texts(IdentityProvider, canary))  # not in use
         SignInPolicy.objects.create(**texts(SignInPolicy, canary))

@@ -92,7 +92,9 @@ def browser(installation, acme, globex, tmp_path, monkeypatch):
     for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
         options.add_argument(flag)
     service = webdriver.ChromeService(executable_path=which("chromedriver"), log_output=str(tmp_path / "driver.log"))
-    with WebServer(installation) as web, webdriver.Chrome(options=options, service=service) as driver:
+    web = WebServer(installation)
+    web.environment["BULKHEAD_PUBLIC_URL"] = f"http://localhost:{web.port}"
+    with web, webdriver.Chrome(options=options, service=service) as driver:
         yield Browser(driver, web)
 
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 from tenants.accounts.models.people import User
 from tenants.audit.rules import audited
 from tenants.models import IdentifierField, TenantModel, TenantQuerySet
+from tenants.planes import here
 from tenants.versions import VersionedModel
 
 
@@ -141,6 +142,41 @@ class RecoveryCode(TenantModel):
 
     def __str__(self):
         return f"one of {self.user_id}"
+
+
+class PasskeyQuerySet(TenantQuerySet):
+    def standing(self) -> "PasskeyQuerySet":
+        """Those that were registered in this database: in a copy, one that was removed would be back."""
+        return self.filter(database=here())
+
+
+@audited(unrecorded=("sign_count", "last_challenge", "last_used_at"))
+class Passkey(TenantModel):
+    """
+    An authenticator's public key, which opens its member's account in place of password and code. Written by
+    tenants.accounts.passkeys.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="passkeys")
+    database = models.CharField(max_length=64, editable=False, help_text="In a copy it is nobody's.")
+    name = models.CharField(max_length=80)
+    credential_id = IdentifierField(max_length=340, editable=False)
+    public_key = models.TextField(editable=False)
+    sign_count = models.PositiveBigIntegerField(default=0, editable=False, help_text="As the authenticator says.")
+    last_challenge = models.BigIntegerField(
+        default=0, editable=False, help_text="When the newest that it answered was asked, in microseconds: none twice."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects: ClassVar[Any] = PasskeyQuerySet.as_manager()  # type: ignore[assignment]  # a narrower one
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["database", "credential_id"], name="one_account_a_passkey")]
+
+    def __str__(self):
+        return self.name
 
 
 @audited()
