@@ -19,6 +19,7 @@ from django.views.decorators.http import require_GET, require_POST
 from django.views.decorators.vary import vary_on_cookie
 
 from tenants.accounts import passkeys, second_factor
+from tenants.accounts.lists import OfferedAlone
 from tenants.accounts.oidc_pages import BY_PROVIDER, back, provider_page, to_provider
 from tenants.accounts.own_sessions import own_sessions_page
 from tenants.accounts.passkey_page import passkey_page
@@ -105,6 +106,10 @@ class PlaneSite(admin.AdminSite):
     enable_nav_sidebar = False
     logout_template = "tenants/logged_out.html"
     login_form = LoginForm
+
+    def register(self, model_or_iterable, admin_class=None, **options):
+        admin_class = admin_class or admin.ModelAdmin
+        super().register(model_or_iterable, type(admin_class.__name__, (OfferedAlone, admin_class), {}), **options)
 
     def has_permission(self, request):
         # The user is asked for in any case: the answer says so (Vary), for a tenant that does not exist too.
