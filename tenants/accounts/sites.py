@@ -94,6 +94,11 @@ class LoginForm(AdminAuthenticationForm):
         self.user_cache, self.request.passkey = passkey.user, passkey
 
 
+def is_strong(session) -> bool:
+    """Opened with more than a password: by a provider, whose matter that is, or with a passkey."""
+    return BY_PROVIDER in session or BY_PASSKEY in session
+
+
 class PlaneSite(admin.AdminSite):
     """
     An admin site that serves one plane, and nobody where another or none is bound.
@@ -168,8 +173,7 @@ class PlaneSite(admin.AdminSite):
             if self.has_permission(request) and passkeys.has_ended(request):
                 logout(request)
             is_open = view in (self.second_factor, self.passkeys, self.logout) or not self.has_permission(request)
-            is_strong = BY_PROVIDER in request.session or BY_PASSKEY in request.session
-            if is_open or is_strong or not second_factor.must_enrol(request.user):
+            if is_open or is_strong(request.session) or not second_factor.must_enrol(request.user):
                 return inner(request, *args, **kwargs)
             return HttpResponseRedirect(reverse("admin:second_factor", current_app=self.name))
 

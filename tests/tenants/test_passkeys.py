@@ -567,6 +567,17 @@ def test_a_session_that_was_open_with_the_password_before_makes_no_other_way_in(
     assert before.post(f"{ACME}logout/").status_code == 200
 
 
+def test_who_removes_another_than_the_one_that_opened_the_session_goes_on_with_that(required, key, alice_browser):
+    register(alice_browser, ACME, name="lost")
+    with tenant_context("acme"):
+        lost = str(Passkey.objects.get(name="lost").pk)
+    visitor = Client()
+    log_in(key, ACME, visitor)
+    page(visitor, ACME, "remove", passkey=lost, password=PASSWORD)
+
+    assert is_in(visitor, ACME) and not is_in(alice_browser, ACME)
+
+
 def test_who_removes_the_last_one_is_led_back(required, alice_browser):
     with tenant_context("acme"):
         passkey = str(Passkey.objects.get().pk)
