@@ -3,13 +3,15 @@
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.test import Client
 from django.utils import timezone
 
 from tenants.accounts import sessions
 from tenants.context import control_plane, tenant_context
-from tests.tenants.browsing import is_in, log_in
+from tests.installation import PASSWORD
+from tests.tenants.browsing import SITES, is_in, log_in
 
 DOORS = {"/t/acme/": lambda: tenant_context("acme"), "/operator/": control_plane}
 HOUR = 3600
@@ -104,3 +106,32 @@ def test_a_token_asks_for_no_session_whatever_cookies_come_with_it(alice_api, al
     monkeypatch.setattr("django.contrib.sessions.backends.db.SessionStore.load", lambda session: asked.append(1) or {})
 
     assert (alice_api.get("/api/v1/targets/").status_code, asked) == (200, [])
+
+
+def test_a_session_of_who_was_disabled_does_not_come_back_with_the_account(door, browser):
+    """And nobody else's ends."""
+    other, users = Client(), get_user_model().objects
+    with DOORS[door]():
+        users.create_user("olivia", PASSWORD, role="owner")
+    log_in(other, door, "olivia")
+    for is_active in (False, True):
+        with DOORS[door]():
+            account = users.get(username=SITES[door])
+            account.is_active = is_active
+            account.save(update_fields=["is_active"])
+
+    assert (is_in(browser, door), other.get(door).status_code) == (False, 200)
+
+
+def test_an_owner_disables_themselves_on_their_page(alice, monkeypatch):
+    monkeypatch.setattr(sessions, "WRITTEN_EVERY_SECONDS", -1)  # each request writes its session
+    with tenant_context("acme"):
+        get_user_model().objects.create_user("olivia", PASSWORD, role="owner")
+    browser = Client()
+    log_in(browser, "/t/acme/")
+    form = {"username": "alice", "role": "owner", "version": "1"}
+    answer = browser.post(f"/t/acme/accounts/user/{alice.pk}/change/", form)
+
+    assert (answer.status_code, is_in(browser, "/t/acme/")) == (302, False)
+    with tenant_context("acme"):
+        assert not get_user_model().objects.get(pk=alice.pk).is_active

@@ -3,9 +3,11 @@
 from typing import Any, ClassVar
 
 from django.conf import settings
+from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.auth.validators import ASCIIUsernameValidator
+from django.contrib.sessions.models import Session
 from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -74,7 +76,8 @@ class User(VersionedModel, AbstractBaseUser, PermissionsMixin):
 
     def save(self, *args, update_fields=None, **kwargs):
         """
-        In the same transaction, the log-ins of an account whose password changed or that was disabled end.
+        In the same transaction, the log-ins of an account whose password changed or that was disabled end, and the
+        sessions of the latter: those of a former password open nothing by themselves.
 
         Raises ``LastOwnerError`` when a tenant would be left without an active owner.
 
@@ -94,6 +97,8 @@ class User(VersionedModel, AbstractBaseUser, PermissionsMixin):
             for name, reason in ENDING_LOG_INS.items():
                 if name in before and before[name] != self.__dict__.get(name):
                     self.logins.end(reason)
+            if before.get("is_active") and not self.is_active:
+                _end_sessions(self)
         self._as_read = self._columns()
 
     def refresh_from_db(self, using=None, fields=None, **kwargs):
@@ -125,6 +130,14 @@ def _require_an_owner_besides(user: User) -> None:
     remains = user.role == User.Role.OWNER and user.is_active
     if not remains and require_bound().plane is Plane.TENANT and is_last_owner(user):
         raise LastOwnerError(f"{user.username} is the only active owner.")
+
+
+def _end_sessions(user: User) -> None:
+    """They would open again with the account. Looked for among all that have not expired: no row says whose it is."""
+    unexpired = Session.objects.filter(expire_date__gt=timezone.now())
+    keys = [each.session_key for each in unexpired if each.get_decoded().get(SESSION_KEY) == str(user.pk)]
+    # Not deleted: Django would refuse the request of who disables themselves, as one whose session has gone.
+    Session.objects.filter(session_key__in=keys).update(expire_date=timezone.now())
 
 
 def last_moment():
