@@ -10,7 +10,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
-from scans.exceptions import ScanRefused
+from scans.exceptions import ScanRefused, TooManyScans
 from tenants.exceptions import (
     DeletedMeanwhileError,
     InvalidSlugError,
@@ -135,7 +135,8 @@ def handle_exception(error: Exception, context) -> Response | None:
     if isinstance(error, StaleVersionError):
         return Response(STALE | {"version": error.version, "errors": _both_values(error)}, status=409)
     if isinstance(error, ScanRefused):
-        return Response({"code": error.code, "detail": error.detail}, status=409)
+        status = 429 if isinstance(error, TooManyScans) else 409
+        return _with_headers(Response({"code": error.code, "detail": error.detail}, status=status), status, error)
     if isinstance(error, tuple(ANSWERS)):
         status, body = _answer(error)
         return _with_headers(Response(body, status=status), status, error)

@@ -19,6 +19,7 @@ from redis import RedisError
 from scans.exceptions import ScanRefused
 from scans.jobs import run_scan
 from scans.leases import claim_next, put_back, put_to_rest
+from scans.limits import require_engine_seconds
 from scans.models import Scan, TaskQueue
 from scans.services import require_permission_to_scan
 from scans.states import move
@@ -39,9 +40,9 @@ Send = Callable[[TaskQueue], object]
 def enqueue(task: TaskQueue) -> None:
     """The job's id is the message's: sent twice, it is one job, and the worker compares the two."""
     message_id = str(task.message_id)
-    django_rq.get_queue("default", connection=connect()).enqueue(
-        run_scan, message_id, job_id=message_id, job_timeout=-1
-    )
+    queue = django_rq.get_queue("default", connection=connect())
+    if queue.get_job_position(message_id) is None:  # it may have waited there for longer than it was given
+        queue.enqueue(run_scan, message_id, job_id=message_id, job_timeout=-1)
 
 
 def dispatch_next(send: Send = enqueue) -> bool:
@@ -54,10 +55,12 @@ def dispatch_next(send: Send = enqueue) -> bool:
         return True
     try:
         require_permission_to_scan(scan.target, scan.profile)
+        require_engine_seconds()
     except ScanRefused as refusal:
-        move(scan.pk, Scan.State.BLOCKED, of=Scan.WAITING, reason=refusal.code)
-        put_back(task, BLOCKED_SECONDS)
-        return True
+        if scan.state in Scan.WAITING:  # else its worker has died: the next one finds this out, and gives it back
+            move(scan.pk, Scan.State.BLOCKED, of=Scan.WAITING, reason=refusal.code)
+            put_back(task, BLOCKED_SECONDS)
+            return True
     move(scan.pk, Scan.State.DISPATCHED)
     try:
         send(task)

@@ -10,5 +10,13 @@ class ScanRefused(Exception):
         self.detail = detail
 
 
+class TooManyScans(ScanRefused):
+    """The tenant has as many as it may. ``retry_after``: seconds."""
+
+    def __init__(self, code: str, detail: str, retry_after: int):
+        super().__init__(code, detail)
+        self.retry_after = retry_after
+
+
 class LeaseLost(Exception):
     """Another worker has this scan now, or it has ended: whatever is still running here must write nothing more."""

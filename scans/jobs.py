@@ -11,6 +11,7 @@ from scans.engines.base import EngineTarget, FindingEvent, Progress, from_json
 from scans.engines.runner import EngineResult, Limits, run_engine
 from scans.exceptions import LeaseLost, ScanRefused
 from scans.leases import Lease, take_lease
+from scans.limits import require_engine_seconds
 from scans.models import Scan, ScanRun
 from scans.recording import close_what_is_gone, record_finding, record_result, start_run
 from scans.services import require_permission_to_scan, resolve
@@ -48,6 +49,7 @@ def _run(lease: Lease) -> None:
     scan = lease.scan
     try:
         require_permission_to_scan(scan.target, scan.profile)
+        require_engine_seconds()
         addresses = resolve(scan.target)
     except ScanRefused as refusal:
         lease.give_back(Scan.State.BLOCKED, refusal.code, BLOCKED_SECONDS)

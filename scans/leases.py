@@ -16,8 +16,10 @@ from django.db.models import ExpressionWrapper, F, Q
 from django.db.models.functions import Coalesce, Now
 
 from scans.exceptions import LeaseLost
-from scans.models import Scan, TaskQueue
+from scans.limits import has_room_to_send
+from scans.models import Scan, ScanCounter, TaskQueue
 from scans.states import COMES_FROM, move
+from scans.wakeup import wake_after_commit
 
 REDISPATCH_SECONDS = 60  # a task that no worker has taken by then was lost on the way
 ATTEMPTS = 3  # leases in a row that nobody gave back: then the scan is taken for what ends its workers
@@ -29,20 +31,26 @@ def seconds_from_now(seconds: float) -> ExpressionWrapper:
 
 
 def claim_next() -> TaskQueue | None:
-    """The oldest task that is due, claimed so that no other dispatcher takes it; ``None`` when there is none."""
-    due = TaskQueue.objects.filter(handled_at=None, available_at__lte=Now())
-    # Whoever is not first takes the next one: each turn that claims nothing here is one that another has claimed.
-    while (task := due.order_by("id").first()) is not None:
-        claim = due.filter(pk=task.pk, dispatches=task.dispatches)
-        if claim.update(available_at=seconds_from_now(REDISPATCH_SECONDS), dispatches=F("dispatches") + 1):
-            return task
-    return None
+    """
+    The first task that is due, claimed so that no other dispatcher takes it; ``None`` when there is none, or no room
+    for one more by the tenant's limits.
+    """
+    with transaction.atomic():
+        ScanCounter.objects.select_for_update().get(pk=1)  # of several dispatchers one counts and claims at a time
+        due = TaskQueue.objects.filter(handled_at=None, available_at__lte=Now()).order_by("priority", "id")
+        if not has_room_to_send():
+            due = due.exclude(lease_until=None)  # whose worker has died: they had room before
+        if (task := due.first()) is None:
+            return None
+        claim = TaskQueue.objects.filter(pk=task.pk, handled_at=None)
+        claim.update(available_at=seconds_from_now(REDISPATCH_SECONDS), is_sent=True, dispatches=F("dispatches") + 1)
+        return task
 
 
 def put_back(task: TaskQueue, seconds: float) -> None:
     """A task that was claimed here and not sent is due again in ``seconds``, unless somebody has it by now."""
     TaskQueue.objects.filter(pk=task.pk, handled_at=None, dispatches=task.dispatches + 1, fence=task.fence).update(
-        available_at=seconds_from_now(seconds)
+        available_at=seconds_from_now(seconds), is_sent=False
     )
 
 
@@ -86,6 +94,7 @@ def take_lease(message_id: UUID) -> "Lease | None":
         task = TaskQueue.objects.get(message_id=message_id)
         scan = Scan.objects.select_related("target", "profile").get(number=task.task_id)
         move(scan.pk, Scan.State.RUNNING, fence=task.fence, started_at=Coalesce("started_at", Now()))
+        wake_after_commit()  # there is room on the way to the workers for the tenant's next one
     return Lease(message_id, task.fence, scan)
 
 
@@ -95,7 +104,7 @@ def _is_free() -> Q:
 
 def _held_until() -> dict:
     until = seconds_from_now(settings.BULKHEAD_LEASE_SECONDS)
-    return {"lease_until": until, "available_at": until}
+    return {"lease_until": until, "available_at": until, "is_sent": False}
 
 
 def _ended() -> dict:
@@ -130,6 +139,7 @@ class Lease:
             if not self._move(state, reason=reason, progress=100, **_ended()):
                 self._move(Scan.State.CANCELLED, **_ended())
             self._row().update(handled_at=Now(), lease_until=None)
+            wake_after_commit()
 
     def give_back(self, state: str, reason: str = "", seconds: float | None = None) -> None:
         """
@@ -140,6 +150,7 @@ class Lease:
             self._move(state, reason=reason, message="")
             available_at = None if seconds is None else seconds_from_now(seconds)
             self._row().update(lease_until=None, available_at=available_at, attempts=0)
+            wake_after_commit()
 
     def _move(self, state: str, **fields) -> bool:
         return move(self.scan.pk, state, fence=self.fence, **fields)

@@ -121,6 +121,13 @@ class ScanProfileSerializer(serializers.ModelSerializer):
 class ScanSerializer(serializers.ModelSerializer):
     target = related(Target.objects, "target")
     profile = related(ScanProfile.objects, "profile")
+    priority = serializers.IntegerField(
+        min_value=1,
+        max_value=9,
+        required=False,
+        write_only=True,
+        help_text="1 is first of the tenant's, 9 last",
+    )
 
     class Meta:
         model = Scan
@@ -129,6 +136,7 @@ class ScanSerializer(serializers.ModelSerializer):
             "number",
             "target",
             "profile",
+            "priority",
             "retry_of",
             "state",
             "reason",
@@ -139,7 +147,7 @@ class ScanSerializer(serializers.ModelSerializer):
             "started_at",
             "ended_at",
         ]
-        read_only_fields = [name for name in fields if name not in ("target", "profile")]
+        read_only_fields = [name for name in fields if name not in ("target", "profile", "priority")]
 
 
 class ScanRunSerializer(serializers.ModelSerializer):

@@ -10,28 +10,31 @@ from django.db.models.functions import Now
 
 from scans.addresses import AddressRefused, resolve_target
 from scans.exceptions import ScanRefused
+from scans.limits import require_room_in_queue
 from scans.models import INTRUSIVENESS, Scan, ScanCounter, ScanEvent, ScanProfile, Target, TaskQueue
 from scans.states import move
-from scans.wakeup import wake_dispatcher
+from scans.wakeup import wake_after_commit
 from tenants.audit.trail import lock_head, record
-from tenants.context import current_tenant
 
 
-def request_scan(*, target: Target, profile: ScanProfile, user, retry_of: Scan | None = None) -> Scan:
+def request_scan(
+    *, target: Target, profile: ScanProfile, user, priority: int = 5, retry_of: Scan | None = None
+) -> Scan:
     """
     A queued scan and its row in the outbox, in one transaction; the dispatcher hears of it once that has committed.
 
-    Raises ``ScanRefused`` when it could not run as things are, with nothing written.
+    Raises ``ScanRefused`` when it could not run as things are, with nothing written; ``TooManyScans`` is one.
     """
     require_permission_to_scan(target, profile)
+    require_room_in_queue()
     with transaction.atomic():
         scan = Scan.objects.create(
             number=ScanCounter.next(), target=target, profile=profile, created_by=user, retry_of=retry_of, moves=1
         )
         ScanEvent.objects.create(scan=scan, sequence=1, state=scan.state, by=user)
-        TaskQueue.objects.create(task_id=scan.number)
+        TaskQueue.objects.create(task_id=scan.number, priority=priority)
         record("requested", scan, target=str(target), profile=str(profile))
-        _wake_after_commit()
+        wake_after_commit()
     return scan
 
 
@@ -63,7 +66,7 @@ def resume_scan(*, scan: Scan, user) -> None:
             _require(scan, Scan.State.QUEUED)
             return
         _open_task(scan).update(available_at=Now())
-        _wake_after_commit()
+        wake_after_commit()
         record("resumed", scan)
 
 
@@ -93,18 +96,13 @@ def _require(scan: Scan, *states: str) -> None:
         raise ScanRefused(f"scan_{scan.state}", f"The scan is {scan.state}.")
 
 
-def _wake_after_commit() -> None:
-    tenant_id = current_tenant().id
-    transaction.on_commit(lambda: wake_dispatcher(tenant_id))
-
-
 def reconsider_blocked_scans(*, target: Target) -> None:
     """For whoever has changed what a scan of this target was blocked by: it is looked at again now, not in a minute."""
     blocked = target.scans.filter(state=Scan.State.BLOCKED).values("number")
     with transaction.atomic():
         tasks = TaskQueue.objects.filter(task_id__in=blocked, handled_at=None, lease_until=None)
         if tasks.update(available_at=Now()):
-            _wake_after_commit()
+            wake_after_commit()
 
 
 def require_permission_to_scan(target: Target, profile: ScanProfile) -> None:

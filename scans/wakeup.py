@@ -2,14 +2,23 @@
 
 from uuid import UUID
 
+from django.db import transaction
+
+from tenants.context import current_tenant
 from tenants.wakeup import connect, wait, wake
 
-__all__ = ["KEY", "connect", "wait_for_work", "wake_dispatcher"]
+__all__ = ["KEY", "connect", "wait_for_work", "wake_after_commit", "wake_dispatcher"]
 KEY = "bulkhead:tenants-with-work"
 
 
 def wake_dispatcher(tenant_id: UUID) -> None:
     wake(KEY, tenant_id)
+
+
+def wake_after_commit() -> None:
+    """For the bound tenant, once what has been written can be seen."""
+    tenant_id = current_tenant().id
+    transaction.on_commit(lambda: wake_dispatcher(tenant_id))
 
 
 def wait_for_work(seconds: float) -> list[UUID]:

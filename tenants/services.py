@@ -143,6 +143,16 @@ def resume_tenant(*, slug: str) -> Tenant:
         return _transition(tenant, ACTION.RESUME, Tenant.State.MAINTENANCE, Tenant.State.ACTIVE)
 
 
+def set_limits(*, slug: str, changes: dict[str, int | None]) -> dict[str, int]:
+    """What is set afterwards; ``None`` takes a limit back. Every process hears of it within two seconds."""
+    with control_plane(), exclusive(slug), transaction.atomic():
+        tenant = find_tenant(slug)
+        limits = {name: value for name, value in (tenant.limits | changes).items() if value is not None}
+        RegistryRevision.publish([tenant], limits=limits)
+        record("limited", tenant, old=tenant.limits, new=limits)
+    return limits
+
+
 def find_tenant(slug: str) -> Tenant:
     """Under ``control_plane``. Raises ``TenantNotFoundError``."""
     tenant = Tenant.objects.select_related("server").filter(slug=slug).first()

@@ -11,7 +11,7 @@ from scans.contrast.listening import statements_sent
 from scans.dispatch import run_round
 from scans.models import Authorization, Scan, ScanProfile, Target, TaskQueue
 from tenants.context import control_plane, current_tenant, tenant_context
-from tenants.services import create_tenant, prepare_home
+from tenants.services import create_tenant, prepare_home, set_limits
 
 
 def fill(queues: Queues) -> None:
@@ -21,6 +21,7 @@ def fill(queues: Queues) -> None:
         call_command("migrate", verbosity=0)
     for slug, rows in queues.items():
         create_tenant(slug=slug)
+        set_limits(slug=slug, changes={"weight": 100, "running_scans": 100})  # no worker takes any of them
         with tenant_context(slug):
             user = get_user_model().objects.create_user("dispatcher")
             target = Target.objects.create(name="target", host="target.example", ports=[443], created_by=user)
@@ -40,7 +41,7 @@ def run_sweep(queues: Queues) -> SweepOutcome:
     def send(task: TaskQueue) -> None:
         sent.append(Sent(current_tenant().slug, task.pk, task.task_id))
 
-    with statements_sent(lambda sql: 'FROM "scans_taskqueue"' in sql) as statements:
+    with statements_sent(lambda sql: 'FROM "scans_taskqueue"' in sql and "ORDER BY" in sql) as statements:
         tenants: list = list(queues)
         while tenants:
             tenants = run_round(tenants, send)

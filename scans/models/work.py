@@ -130,13 +130,15 @@ class TaskQueue(models.Model):
 
     ``available_at`` is when a dispatcher may next take it: at once when new, after a while when it was dispatched and
     no worker came (Redis lost it), at the end of its lease when a worker took it and died; never (``NULL``) while its
-    scan is paused.
+    scan is paused. Of a tenant's tasks that are due, the one with the lowest ``priority`` is first.
     """
 
     id = models.BigAutoField(primary_key=True)
     task_id = models.PositiveBigIntegerField(help_text="the scan's number")
     message_id = models.UUIDField(unique=True, default=uuid7, help_text="unique over all tenants; the RQ job's id")
+    priority = models.PositiveSmallIntegerField(default=5, help_text="1 to 9: 1 is first of the tenant's, 9 last")
     available_at = models.DateTimeField(db_default=Now(), null=True)
+    is_sent = models.BooleanField(default=False, help_text="to the workers: on its way until it is available again")
     attempts = models.PositiveIntegerField(default=0, help_text="leases in a row that did not come to an orderly end")
     dispatches = models.PositiveIntegerField(default=0)
     fence = models.PositiveIntegerField(default=0, help_text="counts leases; writes of an older one are refused")
@@ -144,7 +146,12 @@ class TaskQueue(models.Model):
     handled_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        indexes = [models.Index(fields=["handled_at", "available_at"], name="taskqueue_open")]
+        indexes = [
+            models.Index(fields=["handled_at", "available_at"], name="taskqueue_open"),
+            models.Index(fields=["handled_at", "priority", "id"], name="taskqueue_order"),
+            models.Index(fields=["handled_at", "is_sent"], name="taskqueue_sent"),
+            models.Index(fields=["handled_at", "lease_until"], name="taskqueue_held"),
+        ]
 
     def __str__(self):
         return f"task {self.task_id} ({self.message_id})"

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from datetime import timedelta
+from uuid import UUID
 
 import django_rq
 import pytest
@@ -14,8 +15,9 @@ from django.utils import timezone
 
 from scans import dispatch, wakeup
 from scans.dispatch import run_dispatcher, run_round, sweep
+from scans.jobs import run_scan
 from scans.leases import claim_next, put_back, take_lease
-from scans.models import Authorization, Scan, ScanCounter, ScanProfile, Target, TaskQueue
+from scans.models import Authorization, Scan, ScanCounter, ScanProfile, ScanRun, Target, TaskQueue
 from scans.services import reconsider_blocked_scans, request_scan
 from scans.targets import revoke
 from tenants.connections import close_tenant_connections
@@ -67,17 +69,24 @@ def let_time_pass(slug):
         TaskQueue.objects.filter(handled_at=None).update(available_at=timezone.now() - timedelta(seconds=1))
 
 
+def allow(slug, **limits):
+    with control_plane(), transaction.atomic():
+        RegistryRevision.publish(Tenant.objects.filter(slug=slug), limits=limits)
+
+
 def test_a_tenant_with_one_scan_is_served_second_however_many_another_has(alice, mallory, queue):
     ask("acme", alice, 40)
+    sweep()
     ask("globex", mallory)
-
     sweep()
 
     [mine] = tasks("globex")
-    assert queue.job_ids.index(mine) == 1 and len(queue.job_ids) == 41
+    assert queue.job_ids.index(mine) == 1 and len(queue.job_ids) == 2
 
 
 def test_many_dispatchers_at_once_send_each_task_once(alice, mallory, queue):
+    for slug in ("acme", "globex"):
+        allow(slug, weight=100, running_scans=100)
     ask("acme", alice, 30)
     ask("globex", mallory, 10)
     barrier, sent = threading.Barrier(3), []
@@ -100,6 +109,7 @@ def test_many_dispatchers_at_once_send_each_task_once(alice, mallory, queue):
 
 
 def test_dispatcher_processes_at_once_send_each_task_once(alice, queue):
+    allow("acme", weight=100, running_scans=100)
     ask("acme", alice, 12)
 
     processes = [start("dispatch", "--once") for _ in range(2)]
@@ -109,23 +119,127 @@ def test_dispatcher_processes_at_once_send_each_task_once(alice, queue):
     assert set(tasks("acme").values()) == {1} and sorted(queue.job_ids) == sorted(tasks("acme"))
 
 
-def test_a_claim_that_others_win_goes_on_to_the_next_task(alice, monkeypatch):
-    """As if another dispatcher claimed what was just read, six times over."""
-    ask("acme", alice, 8)
-    losses = iter(range(6))
+def test_dispatchers_at_once_send_no_more_than_a_tenant_may_have_on_the_way(alice, queue):
+    allow("acme", weight=2, running_scans=100)
+    ask("acme", alice, 10)
+    barrier, sent = threading.Barrier(4), []
+
+    def work():
+        barrier.wait()
+        try:
+            sweep(send=sent.append)
+        finally:
+            close_tenant_connections()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(task.task_id for task in sent) == [1, 2]
+
+
+def test_the_next_one_is_sent_when_a_worker_has_taken_one(alice, queue):
+    ask("acme", alice, 3)
+    sweep()
+    assert len(queue.job_ids) == 1 and wakeup.wait_for_work(0) == []
+
+    with tenant_context("acme") as acme:
+        take_lease(UUID(queue.job_ids[0]))
+    assert wakeup.wait_for_work(0) == [acme.id]
+    sweep()
+
+    assert len(queue.job_ids) == 2
+
+
+def test_no_more_run_at_once_than_a_tenant_may(alice, queue):
+    allow("acme", weight=10, running_scans=3)
+    ask("acme", alice, 5)
+    sweep()
+    assert len(queue.job_ids) == 3
+    with tenant_context("acme") as acme:
+        leases = [take_lease(UUID(pk)) for pk in queue.job_ids]
+    wakeup.wait_for_work(0)
+    sweep()
+    assert len(queue.job_ids) == 3
+
     with tenant_context("acme"):
-        first = type(TaskQueue.objects.all()).first
+        leases[0].finish("succeeded")
+    assert wakeup.wait_for_work(0) == [acme.id]
+    sweep()
 
-        def lose(queryset):
-            task = first(queryset)
-            if task is not None and next(losses, None) is not None:
-                TaskQueue.objects.filter(pk=task.pk).update(dispatches=1, available_at=timezone.now() + timedelta(1))
-            return task
+    assert len(queue.job_ids) == 4
 
-        monkeypatch.setattr("django.db.models.query.QuerySet.first", lose)
-        task = claim_next()
 
-        assert task.task_id == 7
+def test_a_dead_workers_scan_needs_no_new_room(alice, queue):
+    allow("acme", running_scans=1)
+    ask("acme", alice, 2)
+    sweep()
+    with tenant_context("acme"):
+        take_lease(UUID(queue.job_ids[0]))
+        past = timezone.now() - timedelta(seconds=1)
+        TaskQueue.objects.filter(fence=1).update(lease_until=past, available_at=past)
+    sent = []
+
+    sweep(send=sent.append)
+
+    assert [task.task_id for task in sent] == [1]
+
+
+def test_a_tenant_that_may_run_nothing_starts_nothing_until_it_may(alice, queue):
+    allow("acme", running_scans=0)
+    ask("acme", alice)
+    sweep()
+    assert queue.job_ids == [] and states("acme") == [("queued", "")]
+
+    allow("acme")
+    sweep()
+    assert len(queue.job_ids) == 1
+
+
+def test_a_lower_priority_number_is_first_and_else_who_asked_first(alice, queue):
+    allow("acme", weight=10, running_scans=10)
+    with tenant_context("acme"):
+        target = make_target(alice)
+        for priority in (5, 9, 1, 5):
+            request_scan(target=target, profile=profile(), user=alice, priority=priority)
+    sent = []
+
+    sweep(send=sent.append)
+
+    assert [task.task_id for task in sent] == [3, 1, 4, 2]
+
+
+def test_a_job_that_waits_for_longer_than_it_was_given_stands_in_the_queue_once(alice, queue):
+    ask("acme", alice)
+    for _ in range(3):
+        sweep()
+        let_time_pass("acme")
+
+    assert len(queue.job_ids) == 1 and set(tasks("acme").values()) == {3}
+
+
+def test_engines_run_for_no_longer_within_a_day_than_they_may(alice, queue):
+    allow("acme", engine_seconds_a_day=100)
+    scan = ask("acme", alice, 2)
+    with tenant_context("acme"):
+        long_ago = timezone.now() - timedelta(days=1, seconds=1)
+        for started_at, seconds in ((long_ago, 1000), (timezone.now() - timedelta(hours=1), 60)):
+            run = ScanRun.objects.create(scan=scan, engine="ports", fence=seconds)
+            ScanRun.objects.filter(pk=run.pk).update(
+                started_at=started_at, ended_at=started_at + timedelta(seconds=seconds)
+            )
+    sweep()
+    assert len(queue.job_ids) == 1
+    with tenant_context("acme"):
+        ScanRun.objects.create(scan=scan, engine="tls", fence=1)
+        ScanRun.objects.filter(engine="tls").update(started_at=timezone.now() - timedelta(seconds=50))
+        run_scan(queue.job_ids[0])
+
+    assert states("acme")[0] == ("blocked", "engine_seconds_used")
+    sweep()
+    assert states("acme")[1] == ("blocked", "engine_seconds_used")
 
 
 @pytest.fixture
@@ -271,6 +385,7 @@ def test_reconsidering_wakes_nobody_for_nothing_and_touches_no_running_scan(alic
     ask("acme", alice, 2)
     with tenant_context("acme"):
         lease = take_lease(claim_next().message_id)
+        wakeup.wait_for_work(0)
         before = list(TaskQueue.objects.order_by("id").values())
 
         reconsider_blocked_scans(target=lease.scan.target)
@@ -355,6 +470,7 @@ def test_junk_in_the_wake_up_is_passed_over(alice, queue):
 
 
 def test_a_dispatcher_hears_of_a_scan_within_a_second_and_ends_within_two_of_sigterm(alice, queue):
+    allow("acme", weight=2)
     process = start("dispatch", BULKHEAD_SWEEP_SECONDS="600")
     try:
         ask("acme", alice)  # the first sweep

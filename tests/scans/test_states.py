@@ -12,7 +12,8 @@ from scans.models import Scan, TaskQueue
 from scans.services import request_scan
 from scans.states import COMES_FROM, move
 from tenants.connections import close_tenant_connections
-from tenants.context import tenant_context
+from tenants.context import control_plane, tenant_context
+from tenants.models import RegistryRevision, Tenant
 from tests.scans.rows import authorize, make_scan, make_target
 from tests.scans.scanning import make_due, make_profile
 
@@ -122,6 +123,8 @@ def test_a_takeover_is_told_under_its_own_lease(scan):
 
 
 def test_a_scan_that_ends_its_workers_is_quarantined_after_three_and_the_others_flow(scan, alice):
+    with control_plane(), transaction.atomic():
+        RegistryRevision.publish(Tenant.objects.filter(slug="acme"), limits={"weight": 2})
     with tenant_context("acme"):
         other = request_scan(target=scan.target, profile=scan.profile, user=alice)
         poison, good = TaskQueue.objects.order_by("id").values_list("message_id", flat=True)

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError
 
 from scans.models import ScanProfile
 from tenants.accounts.models import User
+from tenants.audit.models import AuditEvent
 from tenants.context import control_plane, tenant_context
 from tenants.exceptions import TenantNotFoundError
 from tenants.management.base import TenancyCommand
@@ -43,6 +44,13 @@ REFUSALS = {
         (["acme", "--operator", "nobody", "--reason", "To see why"], "no operator 'nobody'"),
         (["acme", "--operator", "oscar", "--reason", "because"], "3 words"),
         (["acme", "--operator", "oscar", "--reason", "To see why", "--hours", "9"], "1 to 8 hours"),
+    ],
+    "limit_tenant": [
+        (["nobody", "weight=1"], "no tenant 'nobody'"),
+        (["acme", "nonsense=1"], "is no limit"),
+        (["acme", "weight"], "is no limit"),
+        (["acme", "weight=0"], "from 1 to 100"),
+        (["acme", "weight=2", "running_scans=-1"], "from 0 to 1000"),
     ],
     "check_isolation": [(["--textfile", "/no/such/directory/bulkhead.prom"], "no directory")],
     "add_database_server": [
@@ -110,6 +118,19 @@ def test_a_new_tenant_serves_at_once(installation):
 
     with tenant_context("initech") as tenant:
         assert tenant.name == "Initech" and not User.objects.exists()
+
+
+def test_limits_are_set_taken_back_and_recorded(acme, globex):
+    assert run("limit_tenant", "acme", "weight=3", "running_scans=2") == "running_scans=2\nweight=3\n"
+    with tenant_context("acme") as tenant:
+        assert dict(tenant.limits) == {"weight": 3, "running_scans": 2}
+    with tenant_context("globex") as tenant:
+        assert dict(tenant.limits) == {}
+
+    assert run("limit_tenant", "acme", "weight=") == "running_scans=2\n"
+    with control_plane():
+        event = AuditEvent.objects.filter(action="limited").latest("number")
+        assert event.changes == {"old": {"running_scans": 2, "weight": 3}, "new": {"running_scans": 2}}
 
 
 def test_suspend_and_resume(acme):
