@@ -63,8 +63,14 @@ class Register(Step):
         return {"made": self.made}
 
 
+class OwnPasskey(forms.ModelChoiceField):
+    def label_from_instance(self, obj):
+        """Two may have one name."""
+        return f"{obj.name}, {obj.created_at:%Y-%m-%d %H:%M}"
+
+
 class Remove(Step):
-    passkey: Any = forms.ModelChoiceField(None, empty_label=None)
+    passkey: Any = OwnPasskey(None, empty_label=None)
     password = password_field()
 
     def __init__(self, *args, **kwargs):
@@ -90,7 +96,7 @@ def passkey_page(request, context: dict[str, Any]) -> TemplateResponse:
     asked = request.POST.get("step") if request.method == "POST" else None
     if asked is not None and asked not in STEPS:
         raise BadRequest("There is no such step.")
-    make = {name: partial(step, request, context) for name, step in STEPS.items()}
+    make = {name: partial(step, request, context, auto_id=f"{name}_%s") for name, step in STEPS.items()}
     shown: dict[str, Any] = {}
     if asked is not None:
         form = make[asked](request.POST)

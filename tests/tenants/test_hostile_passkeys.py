@@ -292,6 +292,28 @@ def test_hostile_answers_are_of_many_kinds():
     assert sum(map(len, ANSWERS.values())) >= 80 and len(REGISTRATIONS) >= 35
 
 
+PARTS = ["clientDataJSON", "authenticatorData", "signature", "userHandle", "id"]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_no_byte_of_an_answer_can_be_another(keys, monkeypatch, name):
+    monkeypatch.setattr(passkeys, "take_as_long_as_any", lambda request: None)
+    scene = Scene(keys, None)
+    answer, browser = scene.shown(), visitor(scene.browser)
+    text = answer["id"] if name == "id" else answer["response"][name]
+    data, opened = base64url_to_bytes(text), []
+    for at in range(len(data)):
+        if at % 50 == 0:  # before there are too many tries
+            set_failures("acme", "address", 0)
+        other = bytes_to_base64url(flipped(data, at))
+        changed = {"id": other, "rawId": other} if name == "id" else {"response": answer["response"] | {name: other}}
+        if (status := show(browser, ACME, answer | changed).status_code) != 200:
+            opened.append((at, status))
+
+    assert opened == [] and len(data) >= 32
+    assert show(browser, ACME, answer).status_code == 302
+
+
 def test_a_tenant_that_is_not_there_says_the_same(acme):
     answers = [form(log_in(Authenticator(), f"/t/{slug}/", Client()), slug) for slug in ("acme", "nobody")]
 

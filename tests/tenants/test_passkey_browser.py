@@ -33,8 +33,8 @@ def find(browser, selector):  # noqa: F811
 
 def register(browser, site, name):  # noqa: F811
     browser.open(f"{site}passkeys/")
-    find(browser, "#begin #id_name").send_keys(name)
-    find(browser, "#begin [name=password]").send_keys(PASSWORD)
+    find(browser, "#begin_name").send_keys(name)
+    find(browser, "#begin_password").send_keys(PASSWORD)
     browser.submit(find(browser, "#begin [type=submit]"))
     assert not find(browser, "#passkey-elsewhere").is_displayed()
     browser.submit(find(browser, "#passkey-register [type=submit]"))
@@ -48,7 +48,7 @@ def log_in(browser, site):  # noqa: F811
 
 def remove(browser, site):  # noqa: F811
     browser.open(f"{site}passkeys/")
-    find(browser, "#remove [name=password]").send_keys(PASSWORD)
+    find(browser, "#remove_password").send_keys(PASSWORD)
     browser.submit(find(browser, "#remove [type=submit]"))
     assert browser.driver.find_elements(By.ID, "passkeys") == []
 
