@@ -12,12 +12,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 from rest_framework_simplejwt.settings import api_settings
 
 from tenants.accounts.models import Login
-from tenants.audit.trail import record
+from tenants.audit.trail import lock_head, record
 from tenants.exceptions import InvalidTokenError
 from tenants.kept import RecentlyUsed
 from tenants.planes import here
@@ -73,13 +74,14 @@ def renew(claims: dict) -> Login:
 def log_out(claims: dict, everywhere: bool) -> None:
     """Raises ``InvalidTokenError`` when that log-in has ended: what is left of it ends no other."""
     mine = Login.objects.filter(user=claims["sub"])
-    ended = mine.filter(pk=claims["login"]).end(Login.Ending.LOGGED_OUT)
-    if not ended:
-        raise InvalidTokenError("The log-in has ended.")
-    user = get_user_model().objects.get(pk=claims["sub"])
-    record("logged_out", user, actor=user, everywhere=everywhere)
-    if everywhere:
-        mine.end(Login.Ending.LOGGED_OUT)
+    with transaction.atomic():
+        lock_head()  # before the log-ins, as whoever changes an account and ends them with it
+        if not mine.filter(pk=claims["login"]).end(Login.Ending.LOGGED_OUT):
+            raise InvalidTokenError("The log-in has ended.")
+        user = get_user_model().objects.get(pk=claims["sub"])
+        record("logged_out", user, actor=user, everywhere=everywhere)
+        if everywhere:
+            mine.end(Login.Ending.LOGGED_OUT)
 
 
 def require_standing(claims: dict, at_once: bool) -> str:

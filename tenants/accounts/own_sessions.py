@@ -15,7 +15,7 @@ from django.utils.crypto import salted_hmac
 from tenants.accounts.models import Login
 from tenants.accounts.second_factor_page import WRONG, password_field
 from tenants.accounts.tries import count_old_password
-from tenants.audit.trail import record
+from tenants.audit.trail import lock_head, record
 
 ALL_OTHERS = "others"
 
@@ -70,6 +70,7 @@ class EndForm(forms.Form):
         """How many have ended: of what is this person's, and neither this session nor over already."""
         user, named = self.request.user, self.cleaned_data["end"]
         with transaction.atomic():
+            lock_head()  # before the log-ins, as whoever changes an account and ends them with it
             sessions, log_ins = (
                 [way.key for way in ways if named in (way.name, ALL_OTHERS) and not way.is_this]
                 for ways in (open_sessions(self.request), open_log_ins(user))

@@ -5,7 +5,7 @@ from base64 import urlsafe_b64decode
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
-from threading import Barrier
+from threading import Barrier, Event, current_thread, main_thread
 
 import pyotp
 import pytest
@@ -13,7 +13,8 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.tokens import default_token_generator
 from django.contrib.sessions.models import Session
 from django.core import signing
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection, connections, transaction
+from django.db.models import QuerySet
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -23,6 +24,8 @@ from tenants import registry as registry_module
 from tenants.accounts import logins, second_factor
 from tenants.accounts.api_keys import make_key
 from tenants.accounts.models import ApiKey, Login
+from tenants.audit.models import AuditHead
+from tenants.audit.trail import lock_head
 from tenants.context import control_plane, tenant_context
 from tenants.exceptions import InvalidTokenError, TenantUnavailableError
 from tenants.models import RegistryRevision, Tenant
@@ -464,3 +467,45 @@ def test_a_log_in_that_is_under_way_when_log_ins_end_opens_nothing(alice, monkey
     assert (answer.status_code, ask) == (status, [])
     with tenant_context("acme"):
         assert not alice.logins.filter(ended_at=None).exists()
+
+
+def test_a_log_out_that_cannot_be_recorded_has_not_happened(acme, monkeypatch):
+    tokens = log_in()
+
+    def fail(*args, **facts):
+        raise OperationalError("The server has gone away.")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(logins, "record", fail)
+        assert post("token/logout/", refresh=tokens["refresh"], everywhere=True).status_code == 503
+
+    assert (write(tokens), post("token/logout/", refresh=tokens["refresh"]).status_code) == (400, 204)
+
+
+@pytest.mark.parametrize("end", ["by the API", "on the page"])
+def test_log_ins_that_end_by_two_hands_at_once_wait_for_each_other_in_no_circle(alice, tom, monkeypatch, end):
+    tokens, browser = log_in("tom"), Client()
+    browser_log_in(browser, "/t/acme/", "tom")
+    asks, select_for_update = Event(), QuerySet.select_for_update
+
+    def noting(self, *args, **kwargs):
+        if self.model is AuditHead and current_thread() is not main_thread():
+            asks.set()
+        return select_for_update(self, *args, **kwargs)
+
+    def log_out():
+        try:
+            if end == "by the API":
+                return post("token/logout/", refresh=tokens["refresh"]).status_code
+            return browser.post("/t/acme/open-sessions/", {"end": "others", "password": PASSWORD}).status_code
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as other:
+        with tenant_context("acme"), transaction.atomic():
+            lock_head()
+            monkeypatch.setattr(QuerySet, "select_for_update", noting)
+            status = other.submit(log_out)
+            assert connection.vendor == "sqlite" or asks.wait(60)  # on SQLite its own transaction has not begun
+            tom.logins.end(Login.Ending.DISABLED)
+        assert status.result() in (200, 401)
