@@ -71,6 +71,7 @@ OPERATORS: Table = {
     "accounts.supportaccess": {"add": OPERATOR},  # to ask a tenant for it
     "audit.auditevent": {"view": OPERATOR},
     "tenants.auditanchor": {},
+    "tenants.halt": {},
     "accounts.identityprovider": {},
     "tenants.tenantcredential": {},
     "tenants.tenantkey": {},

@@ -12,3 +12,6 @@ urlpatterns = [
     path("password/set/", link_pages.choose, name="choose_password"),
     path("", workspace_site.urls),
 ]
+handler400 = "config.api.bad_request"
+handler404 = "config.api.not_found"
+handler500 = "config.api.server_error"

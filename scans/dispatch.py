@@ -25,7 +25,8 @@ from scans.services import require_permission_to_scan
 from scans.states import move
 from scans.wakeup import connect, wait_for_work
 from tenants.context import control_plane, tenant_context
-from tenants.exceptions import TenantError
+from tenants.exceptions import TenantError, WorkHaltedError
+from tenants.halts import require_not_halted
 from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ def dispatch_next(send: Send = enqueue) -> bool:
     try:
         require_permission_to_scan(scan.target, scan.profile)
         require_engine_seconds()
-    except ScanRefused as refusal:
+        require_not_halted(scan.profile.engines)
+    except (ScanRefused, WorkHaltedError) as refusal:
         if scan.state in Scan.WAITING:  # else its worker has died: the next one finds this out, and gives it back
             move(scan.pk, Scan.State.BLOCKED, of=Scan.WAITING, reason=refusal.code)
             put_back(task, BLOCKED_SECONDS)

@@ -15,8 +15,8 @@ from scans.limits import require_engine_seconds
 from scans.models import Scan, ScanRun
 from scans.recording import close_what_is_gone, record_finding, record_result, start_run
 from scans.services import require_permission_to_scan, resolve
-from tenants.exceptions import TenantError
-from tenants.jobs import require_still_served
+from tenants.exceptions import TenantError, WorkHaltedError
+from tenants.halts import require_not_halted, require_still_served
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,9 @@ def _run(lease: Lease) -> None:
     try:
         require_permission_to_scan(scan.target, scan.profile)
         require_engine_seconds()
+        require_not_halted(scan.profile.engines)
         addresses = resolve(scan.target)
-    except ScanRefused as refusal:
+    except (ScanRefused, WorkHaltedError) as refusal:
         lease.give_back(Scan.State.BLOCKED, refusal.code, BLOCKED_SECONDS)
         return
     target = EngineTarget(
@@ -71,6 +72,9 @@ def _run(lease: Lease) -> None:
     if permission.wish == Scan.State.PAUSING:
         lease.give_back(Scan.State.PAUSED)
         return
+    if permission.wish == Scan.State.BLOCKED:
+        lease.give_back(Scan.State.BLOCKED, WorkHaltedError.code, BLOCKED_SECONDS)
+        return
     with lease.write():
         close_what_is_gone(scan)
     lease.finish(*((Scan.State.PARTIAL, permission.reason) if permission.reason else _verdict(scan)))
@@ -79,7 +83,7 @@ def _run(lease: Lease) -> None:
 class Permission:
     """
     What allowed the scan to start, looked at again while it runs: its withdrawal stops the engine. So does a member's
-    ``wish`` to pause or to cancel it.
+    ``wish`` to pause or to cancel it, and an operator's to halt it.
     """
 
     def __init__(self, scan: Scan):
@@ -97,7 +101,9 @@ class Permission:
             try:
                 self._scan.target.refresh_from_db(fields=["is_active"])
                 require_permission_to_scan(self._scan.target, self._scan.profile)
-                require_still_served()
+                require_still_served(self._scan.profile.engines)
+            except WorkHaltedError:
+                self.wish = Scan.State.BLOCKED
             except (ScanRefused, TenantError) as refusal:
                 self.reason = refusal.code
         return bool(self.reason or self.wish)

@@ -11,7 +11,7 @@ from tenants.accounts.api_keys import require_key_stands
 from tenants.accounts.logins import require_standing
 from tenants.accounts.roles import is_allowed
 from tenants.exceptions import InvalidTokenError
-from tenants.jobs import require_still_served
+from tenants.halts import require_still_served
 from tenants.kept import require_here
 from tenants.planes import here
 

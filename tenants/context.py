@@ -123,6 +123,7 @@ def _tenant_binding(tenant: Any, states: frozenset[str], account: Account = "run
         record = registry.get(key)
         require_state(record, states)
         database = record.runtime_database if account == "runtime" else record.database(account)
-        return Bound(Plane.TENANT, record.alias, account, database, record, registry.operators)
+        halts = registry.halts_of(record.snapshot.id)
+        return Bound(Plane.TENANT, record.alias, account, database, record, registry.operators, halts)
 
     return Binding(f"Tenant {key!s:.40}", is_bound, resolve)

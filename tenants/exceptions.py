@@ -170,3 +170,9 @@ class ForgedJobError(TenantError):
     """A job asks for something that this service does not do, or was not signed by it."""
 
     code = "forged_job"
+
+
+class WorkHaltedError(TenantError):
+    """An operator has halted this kind of work, in the bound tenant or in all."""
+
+    code = "halted"

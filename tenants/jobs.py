@@ -13,7 +13,6 @@ import hmac
 import json
 import logging
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 from django.conf import settings
@@ -29,12 +28,11 @@ from rq.serializers import JSONSerializer
 from tenants.audit.provenance import acting
 from tenants.binding import unbound
 from tenants.connections import close_tenant_connections
-from tenants.context import ACTIVE, current_record, current_tenant, require_state, tenant_context
+from tenants.context import ACTIVE, current_record, require_state, tenant_context
 from tenants.exceptions import (
     ForgedJobError,
     TenantError,
     TenantNotFoundError,
-    TenantUnavailableError,
     WrongTenantError,
 )
 from tenants.registry import TenantRecord, registry
@@ -230,25 +228,6 @@ class TenantWorker(Worker):
             if isinstance(error, RedisError) and not isinstance(error, ResponseError):  # Redis is not there
                 raise
             logger.exception("RQ's maintenance met something in Redis that it cannot read")
-
-
-def require_still_served() -> None:
-    """
-    For long work inside a tenant: raises ``TenantSuspendedError`` and its like once the bound tenant is no longer
-    active. It is asked in a thread, which starts unbound: what is bound here cannot reach control.
-    """
-    with ThreadPoolExecutor(1) as outside:
-        outside.submit(_require_served, current_tenant().id).result()
-
-
-def _require_served(tenant_id: UUID) -> None:
-    try:
-        record = registry.get(tenant_id)
-    except TenantUnavailableError:  # control cannot be read: no reason to stop
-        return
-    finally:
-        close_tenant_connections()
-    require_state(record, ACTIVE)
 
 
 def _require_no_options(options: dict) -> None:

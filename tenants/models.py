@@ -242,6 +242,20 @@ class LifecycleEvent(models.Model):
         return f"{self.tenant_id} {self.action} {self.step}"
 
 
+@audited()
+class Halt(models.Model):
+    """Work of this kind is not begun, in one tenant or in all; and stopped, where that is said."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, null=True, related_name="halts")
+    kind = IdentifierField(max_length=32, blank=True, help_text="empty: any")
+    stops_running = models.BooleanField(default=False)
+    reason = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self):
+        return f"{self.kind or 'everything'} in {self.tenant or 'all tenants'}"
+
+
 class AuditAnchor(models.Model):
     """Up to where a tenant's audit was verified, where its own accounts cannot write: see tenants.audit."""
 

@@ -43,7 +43,8 @@ class Bound:
     What is bound, with all that work in it needs of the control plane, so that opening a connection reads nothing.
 
     ``database`` is a complete Django database dictionary; ``record`` is the registry's entry of a tenant; ``outer`` is
-    what was bound before and comes back; ``operators`` are those who may act in a tenant, where one is bound.
+    what was bound before and comes back. Of a tenant, ``operators`` are those who may act in it, and ``halts`` the
+    kinds of work that are not begun there.
     """
 
     plane: Plane
@@ -52,6 +53,7 @@ class Bound:
     database: Mapping[str, Any]
     record: Any = None
     operators: frozenset[UUID] = frozenset()
+    halts: frozenset[str] = frozenset()
     outer: "Bound | None" = None
     after_unbind: list[Callable[[], object]] = field(default_factory=list)
     facets: ExitStack | None = None  # what tenants.facets has entered

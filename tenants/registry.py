@@ -124,6 +124,7 @@ class Registry:
             self._revision = -1
             self._recorded: int | None = -1  # the last record of the operators' audit
             self.operators: frozenset[UUID] = frozenset()  # with accounts that are not disabled
+            self._halts: tuple[tuple[UUID | None, str, bool], ...] = ()
             self._polled_at = self._failed_at = -1e9
             self._is_expired = True
 
@@ -160,6 +161,12 @@ class Registry:
         except DatabaseError as error:
             raise TenantUnavailableError("The control database cannot be read.") from error
 
+    def halts_of(self, tenant_id: UUID, running: bool = False) -> frozenset[str]:
+        """The kinds of work that are not begun in this tenant; ``running``: those that are stopped, too."""
+        return frozenset(
+            kind for tenant, kind, stops in self._halts if tenant in (None, tenant_id) and (stops or not running)
+        )
+
     def _age(self) -> float:
         return float("inf") if self._is_expired else time.monotonic() - self._polled_at
 
@@ -190,13 +197,15 @@ class Registry:
         try:
             with _committed_control():
                 revisions = apps.get_model("tenants", "RegistryRevision").objects
-                # No account of an operator changes without its record.
+                # No account of an operator, and no halt, changes without its record.
                 last_record = Subquery(apps.get_model("audit", "AuditHead").objects.values("number")[:1])
                 newest, recorded = revisions.values_list("number", last_record).first() or (0, None)
-                changed, operators = [], self.operators
+                changed, operators, halts = [], self.operators, self._halts
                 if recorded != self._recorded:
                     accounts = get_user_model()._default_manager.filter(is_active=True)
                     operators = frozenset(accounts.values_list("pk", flat=True))
+                    rows = apps.get_model("tenants", "Halt").objects.values_list("tenant", "kind", "stops_running")
+                    halts = tuple(rows)
                 if 0 <= self._revision < newest:
                     tenants = apps.get_model("tenants", "Tenant").objects.filter(revision__gt=self._revision)
                     changed = list(tenants.values_list("pk", flat=True))
@@ -210,7 +219,8 @@ class Registry:
                 self._forget_all()
             for tenant_id in changed:
                 self._forget(tenant_id)
-            self._revision, self._recorded, self.operators = newest, recorded, operators
+            self._revision, self._recorded = newest, recorded
+            self.operators, self._halts = operators, halts
             self._polled_at = started_at
 
     def _load(self, key: UUID | str) -> TenantRecord:

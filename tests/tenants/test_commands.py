@@ -52,6 +52,8 @@ REFUSALS = {
         (["acme", "weight=0"], "from 1 to 100"),
         (["acme", "weight=2", "running_scans=-1"], "from 0 to 1000"),
     ],
+    "halt_scans": [(["--tenant", "nobody"], "no tenant 'nobody'"), (["--engine", "nothing"], "invalid choice")],
+    "resume_scans": [(["--tenant", "nobody"], "no tenant 'nobody'")],
     "check_isolation": [(["--textfile", "/no/such/directory/bulkhead.prom"], "no directory")],
     "add_database_server": [
         (["Bad Name", "--host", "127.0.0.1", "--user", "x", "--password-stdin"], "is no slug"),

@@ -23,7 +23,8 @@ from tenants.connections import close_tenant_connections
 from tenants.context import fleet_context, tenant_context
 from tenants.exceptions import NoTenantError, WrongTenantError
 from tenants.facets import Facet
-from tenants.jobs import TenantJob, TenantWorker, require_still_served
+from tenants.halts import require_still_served
+from tenants.jobs import TenantJob, TenantWorker
 from tenants.planes import current
 from tenants.registry import registry
 from tests.invariants.work import add, names

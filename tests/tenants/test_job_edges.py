@@ -10,7 +10,8 @@ from rq import SimpleWorker
 from scans.jobs import run_scan
 from tenants.context import tenant_context
 from tenants.exceptions import ForgedJobError, TenantSuspendedError
-from tenants.jobs import MAX_BYTES, TenantJob, TenantQueue, require_still_served
+from tenants.halts import require_still_served
+from tenants.jobs import MAX_BYTES, TenantJob, TenantQueue
 from tenants.services import suspend_tenant
 from tests.tenants.test_jobs import failed, send, work
 

@@ -63,7 +63,7 @@ def test_a_tenant_is_read_once_and_asked_about_once_a_second_at_most(acme, globe
         assert (len(none), len(one), len(polls)) == (0, 1, 2)
 
 
-def test_operators_are_read_again_only_when_something_of_theirs_was_recorded(acme):
+def test_operators_and_halts_are_read_again_only_when_something_of_theirs_was_recorded(acme):
     def read():
         age(FRESH_SECONDS)
         with CaptureQueriesContext(connection) as captured:
@@ -77,7 +77,7 @@ def test_operators_are_read_again_only_when_something_of_theirs_was_recorded(acm
         get_user_model().objects.filter(pk=olga.pk).update(is_active=False)
         disabled = read()
 
-    assert (before[0], again, disabled) == (2, (1, before[1]), (2, before[1] - {olga.pk}))
+    assert (before[0], again, disabled) == (3, (1, before[1]), (3, before[1] - {olga.pk}))
     assert olga.pk in before[1]
 
 

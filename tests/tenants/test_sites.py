@@ -255,3 +255,13 @@ def test_a_disabled_members_open_session_opens_nothing(alice_browser, alice):
         type(alice).objects.filter(pk=alice.pk).update(is_active=False)
 
     assert not is_in(alice_browser, "/t/acme/")
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_what_is_no_step_of_a_page_is_refused_in_a_sentence_of_ours(browser, site):
+    log_in(browser, site)
+
+    refused = browser.post(f"{site}second-factor/", {"step": "none"})
+
+    assert (refused.status_code, refused["Content-Type"]) == (400, "text/plain; charset=utf-8")
+    assert refused.content == b"The request is malformed."
