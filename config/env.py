@@ -79,7 +79,7 @@ def read_environment() -> Environment:
         "allow_private_providers": env.bool("BULKHEAD_ALLOW_PRIVATE_PROVIDERS", False),
         "connection_max_age": env.int("BULKHEAD_CONNECTION_MAX_AGE", 60, validate=validate.Range(0, 3600)),
         "lease_seconds": env.int("BULKHEAD_LEASE_SECONDS", 30, validate=validate.Range(2, 600)),
-        "sweep_seconds": env.int("BULKHEAD_SWEEP_SECONDS", 30, validate=validate.Range(1, 600)),
+        "sweep_seconds": env.int("BULKHEAD_SWEEP_SECONDS", 300, validate=validate.Range(1, 3600)),
         "stream_seconds": env.int("BULKHEAD_STREAM_SECONDS", 25, validate=validate.Range(0, 600)),
         "trusted_proxies": env.int("BULKHEAD_TRUSTED_PROXIES", 0, validate=validate.Range(0, 8)),
         "requests_per_minute": env.int("BULKHEAD_REQUESTS_PER_MINUTE", 600, validate=validate.Range(0, 1_000_000)),

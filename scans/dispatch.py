@@ -6,14 +6,12 @@ the next: there is no session to keep a row in.
 """
 
 import logging
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from itertools import takewhile
 from uuid import UUID
 
 import django_rq
-from django.conf import settings
-from django.db import Error as DatabaseError
 from redis import RedisError
 
 from scans.exceptions import ScanRefused
@@ -21,20 +19,20 @@ from scans.jobs import run_scan
 from scans.leases import claim_next, put_back, put_to_rest
 from scans.limits import require_engine_seconds
 from scans.models import Scan, TaskQueue
+from scans.rounds import Rounds, all_tenants, note_next_look
 from scans.services import require_permission_to_scan
 from scans.states import move
 from scans.wakeup import connect, wait_for_work
-from tenants.context import control_plane, tenant_context
+from tenants.context import tenant_context
 from tenants.exceptions import TenantError, WorkHaltedError
 from tenants.halts import require_not_halted
-from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
 
 BLOCKED_SECONDS = 60  # how long a refused task waits before its conditions are looked at again
 RETRY_SECONDS = 5  # after Redis did not take a job
-WAIT_SECONDS = 1  # the longest wait for a wake-up: how soon a dispatcher hears that it should stop
 
+NO_HINTS: Mapping[UUID | str, datetime] = {}
 Send = Callable[[TaskQueue], object]
 
 
@@ -73,7 +71,9 @@ def dispatch_next(send: Send = enqueue) -> bool:
     return True
 
 
-def run_round(tenants: Iterable[UUID | str], send: Send = enqueue) -> list[UUID | str]:
+def run_round(
+    tenants: Iterable[UUID | str], send: Send = enqueue, hints: Mapping[UUID | str, datetime] = NO_HINTS
+) -> list[UUID | str]:
     """One task of each tenant; the tenants that may have more. What goes wrong in one stops no other."""
     unfinished = []
     for tenant in tenants:
@@ -81,6 +81,8 @@ def run_round(tenants: Iterable[UUID | str], send: Send = enqueue) -> list[UUID 
             with tenant_context(tenant):
                 if dispatch_next(send):
                     unfinished.append(tenant)
+                elif tenant in hints:
+                    note_next_look(hints[tenant])
         except TenantError as error:
             logger.warning("Tenant %s is passed over: %s", tenant, error)
         except Exception:
@@ -88,28 +90,22 @@ def run_round(tenants: Iterable[UUID | str], send: Send = enqueue) -> list[UUID 
     return unfinished
 
 
-def tenants_to_sweep() -> list[UUID]:
-    with control_plane():
-        return list(Tenant.objects.filter(state=Tenant.State.ACTIVE).order_by("id").values_list("pk", flat=True))
-
-
 def sweep(send: Send = enqueue) -> None:
-    """Round after round over all tenants, until nobody has a due task."""
-    tenants: list = tenants_to_sweep()
+    """Round after round over all tenants, until nobody has a due task that there is room for."""
+    tenants: list = all_tenants()
     while tenants:
         tenants = run_round(tenants, send)
 
 
 def run_dispatcher(should_stop: Callable[[], bool]) -> None:
-    """Woken by Redis; and, because Redis may forget, a slow sweep over all tenants."""
+    """Woken by Redis; and, because Redis may forget, by hints in control and a slow round over all tenants."""
+    rounds = Rounds()
+    hints: dict[UUID | str, datetime] = {}
     waiting: dict[UUID | str, None] = {}  # an ordered set: who asked first is served first
-    next_sweep = 0.0
     while not should_stop():
-        if time.monotonic() >= next_sweep:
-            next_sweep = time.monotonic() + settings.BULKHEAD_SWEEP_SECONDS
-            try:
-                waiting |= dict.fromkeys(tenants_to_sweep())
-            except DatabaseError as error:
-                logger.warning("The tenants cannot be read; the next sweep tries again: %s", error)
-        waiting |= dict.fromkeys(wait_for_work(0 if waiting else WAIT_SECONDS))
-        waiting = dict.fromkeys(run_round(takewhile(lambda tenant: not should_stop(), waiting)))
+        due, few = rounds.due()
+        hints |= due
+        waiting |= dict.fromkeys([*due, *few])
+        waiting |= dict.fromkeys(wait_for_work(0 if waiting else rounds.wait_seconds()))
+        waiting = dict.fromkeys(run_round(takewhile(lambda tenant: not should_stop(), waiting), hints=hints))
+        hints = {tenant: hint for tenant, hint in hints.items() if tenant in waiting}

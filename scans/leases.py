@@ -21,7 +21,7 @@ from scans.models import Scan, ScanCounter, TaskQueue
 from scans.states import COMES_FROM, move
 from scans.wakeup import wake_after_commit
 
-REDISPATCH_SECONDS = 60  # a task that no worker has taken by then was lost on the way
+REDISPATCH_SECONDS = 40  # a task that no worker has taken by then was lost on the way
 ATTEMPTS = 3  # leases in a row that nobody gave back: then the scan is taken for what ends its workers
 WAITS_AT_MOST = timedelta(days=7)  # from being asked for to its first start
 

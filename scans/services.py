@@ -13,7 +13,7 @@ from scans.exceptions import ScanRefused
 from scans.limits import require_room_in_queue
 from scans.models import INTRUSIVENESS, Scan, ScanCounter, ScanEvent, ScanProfile, Target, TaskQueue
 from scans.states import move
-from scans.wakeup import wake_after_commit
+from scans.wakeup import announce_after_commit
 from tenants.audit.trail import lock_head, record
 
 
@@ -34,7 +34,7 @@ def request_scan(
         ScanEvent.objects.create(scan=scan, sequence=1, state=scan.state, by=user)
         TaskQueue.objects.create(task_id=scan.number, priority=priority)
         record("requested", scan, target=str(target), profile=str(profile))
-        wake_after_commit()
+        announce_after_commit()
     return scan
 
 
@@ -66,7 +66,7 @@ def resume_scan(*, scan: Scan, user) -> None:
             _require(scan, Scan.State.QUEUED)
             return
         _open_task(scan).update(available_at=Now())
-        wake_after_commit()
+        announce_after_commit()
         record("resumed", scan)
 
 
@@ -102,7 +102,7 @@ def reconsider_blocked_scans(*, target: Target) -> None:
     with transaction.atomic():
         tasks = TaskQueue.objects.filter(task_id__in=blocked, handled_at=None, lease_until=None)
         if tasks.update(available_at=Now()):
-            wake_after_commit()
+            announce_after_commit()
 
 
 def require_permission_to_scan(target: Target, profile: ScanProfile) -> None:

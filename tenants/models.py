@@ -150,6 +150,7 @@ class Tenant(models.Model):
     generation = models.PositiveIntegerField(default=1)
     server = models.ForeignKey(DatabaseServer, on_delete=models.PROTECT, related_name="tenants")
     limits = models.JSONField(default=dict, blank=True)
+    look_at = models.DateTimeField(null=True, db_index=True, help_text="A hint: when it may next have work to do.")
     revision = models.PositiveBigIntegerField(db_index=True, default=0, help_text="Registries re-read what is newer.")
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -8,7 +8,11 @@ import time
 from uuid import UUID
 
 import django_rq
+from django.db.models.functions import Now
 from redis import Redis, RedisError
+
+from tenants.context import control_plane
+from tenants.models import Tenant
 
 logger = logging.getLogger(__name__)
 ANSWER_SECONDS = 2.0  # a Redis that hangs must not hang who asks it
@@ -27,6 +31,16 @@ def wake(key: str, tenant_id: UUID) -> None:
         connect().zadd(key, {tenant_id.hex: time.time()}, nx=True)
     except (RedisError, OSError) as error:
         logger.warning("Nobody was woken for %s; a sweep will find the work: %s", key, error)
+
+
+def hint(tenant_id: UUID) -> None:
+    """
+    Tells control that the tenant has work now, for when Redis forgets. In no plane or in control: tenant work does it
+    by ``after_unbind``.
+    """
+    with control_plane():
+        # A hint that is due already is moved too: a dispatcher may be about to take it back for having found nothing.
+        Tenant.objects.filter(pk=tenant_id).update(look_at=Now())
 
 
 def wait(key: str, seconds: float) -> list[UUID]:

@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 from django.db import transaction
 from django.utils import timezone
 
-from scans import dispatch, wakeup
+from scans import rounds, wakeup
 from scans.dispatch import run_dispatcher, run_round, sweep
 from scans.jobs import run_scan
 from scans.leases import claim_next, put_back, take_lease
@@ -440,7 +440,7 @@ def test_an_unreadable_control_database_ends_no_dispatcher(alice, queue, monkeyp
     from django.db import OperationalError
 
     ask("acme", alice)
-    real, calls = dispatch.tenants_to_sweep, []
+    real, calls = rounds.all_tenants, []
 
     def flaky():
         calls.append(1)
@@ -448,9 +448,8 @@ def test_an_unreadable_control_database_ends_no_dispatcher(alice, queue, monkeyp
             raise OperationalError(2006, "gone")
         return real()
 
-    monkeypatch.setattr(dispatch, "tenants_to_sweep", flaky)
-    monkeypatch.setattr(dispatch, "WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(django_settings, "BULKHEAD_SWEEP_SECONDS", 0)
+    monkeypatch.setattr(rounds, "all_tenants", flaky)
+    monkeypatch.setattr(rounds, "LONGEST_WAIT_SECONDS", 0.1)
     run_dispatcher(lambda: len(queue.job_ids) == 1)
 
     assert queue.job_ids == list(tasks("acme"))

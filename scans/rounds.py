@@ -1,0 +1,95 @@
+"""
+Whom a dispatcher looks at beside those who woke it: tenants whose hint in control is due, and, slowly, all.
+
+What that costs depends on how many have work, not on how many there are: the hint is one indexed column, and the round
+over all is spread over ``BULKHEAD_SWEEP_SECONDS``. It finds what neither a wake-up nor a hint has told.
+"""
+
+import logging
+import math
+import time
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db.models import Min
+from django.db.models.functions import Now
+
+from scans.models import TaskQueue
+from tenants.context import after_unbind, control_plane, current_tenant
+from tenants.models import Tenant
+
+logger = logging.getLogger(__name__)
+
+HINTS_SECONDS = 5.0
+SAME = timedelta(microseconds=500)  # SQLite's clock gives milliseconds, and compares them as text
+AT_ONCE = 5  # of the round over all, between two looks at who has asked: so much is what these may wait for it
+LONGEST_WAIT_SECONDS = 0.5  # how soon a dispatcher hears that it should stop
+
+
+def all_tenants() -> list[UUID]:
+    with control_plane():
+        return list(Tenant.objects.filter(state=Tenant.State.ACTIVE).order_by("id").values_list("pk", flat=True))
+
+
+def hinted_tenants() -> dict[UUID | str, datetime]:
+    """Those whose hint is due, with the hint."""
+    with control_plane():
+        due = Tenant.objects.filter(state=Tenant.State.ACTIVE, look_at__lte=Now()).order_by("look_at")
+        return {pk: hint for pk, hint in due.values_list("pk", "look_at")[:1000] if hint is not None}
+
+
+def note_next_look(hint: datetime) -> None:
+    """
+    In a tenant of which nothing is due: control hears when something will be, once the tenant is unbound, unless
+    somebody has told it another time than the ``hint`` that led here.
+    """
+    tenant_id = current_tenant().id
+    next_look = TaskQueue.objects.filter(handled_at=None).aggregate(at=Min("available_at"))["at"]
+
+    def note() -> None:
+        with control_plane():
+            unchanged = Tenant.objects.filter(pk=tenant_id, look_at__range=(hint - SAME, hint + SAME))
+            unchanged.update(look_at=next_look)
+
+    after_unbind(note)
+
+
+class Rounds:
+    """The first round over all is as fast as it can be: who knows for how long no dispatcher ran."""
+
+    def __init__(self) -> None:
+        self._tenants: list[UUID] = []
+        self._position = 0
+        self._began_at = self._hints_at = -math.inf
+        self._is_first = True
+
+    def due(self) -> tuple[dict[UUID | str, datetime], list[UUID]]:
+        """Whose hints are due, each some seconds; and the next few of the round."""
+        now = time.monotonic()
+        hints: dict[UUID | str, datetime] = {}
+        try:
+            if now >= self._hints_at:
+                self._hints_at = now + HINTS_SECONDS
+                hints = hinted_tenants()
+            if now >= self._began_at + settings.BULKHEAD_SWEEP_SECONDS and self._position == len(self._tenants):
+                self._is_first &= self._began_at == -math.inf
+                self._began_at, self._position, self._tenants = now, 0, all_tenants()
+        except DatabaseError as error:
+            logger.warning("The tenants cannot be read; the next look tries again: %s", error)
+        return hints, self._next_few(now)
+
+    def wait_seconds(self) -> float:
+        """For a wake-up, before the round goes on."""
+        if self._position == len(self._tenants):
+            return LONGEST_WAIT_SECONDS
+        each = settings.BULKHEAD_SWEEP_SECONDS / len(self._tenants)
+        return 0.0 if self._is_first else min(LONGEST_WAIT_SECONDS, AT_ONCE * each)
+
+    def _next_few(self, now: float) -> list[UUID]:
+        share = 1.0 if self._is_first else (now - self._began_at) / max(settings.BULKHEAD_SWEEP_SECONDS, 1e-9)
+        until = min(math.ceil(share * len(self._tenants)), self._position + AT_ONCE, len(self._tenants))
+        few = self._tenants[self._position : until]
+        self._position = max(self._position, until)
+        return few

@@ -1,0 +1,161 @@
+"""Whom a dispatcher looks at when nobody has woken it."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import django_rq
+import pytest
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from scans import rounds
+from scans.dispatch import run_round
+from scans.leases import take_lease
+from scans.models import Scan, ScanProfile, TaskQueue
+from scans.rounds import AT_ONCE, Rounds, hinted_tenants
+from tenants.context import control_plane, tenant_context
+from tenants.models import Tenant
+from tests.scans.rows import authorize, make_target
+from tests.scans.scanning import start, wait_until
+
+PATH = "/api/v1/scans/"
+
+
+@pytest.fixture
+def body(alice, globex):
+    with tenant_context("acme"):
+        target = make_target(alice)
+        authorize(target, alice)
+        return {"target": str(target.pk), "profile": str(ScanProfile.objects.get().pk)}
+
+
+def hint():
+    with control_plane():
+        return Tenant.objects.values_list("look_at", flat=True).get(slug="acme")
+
+
+def look():
+    """A dispatcher's, at those who are hinted at."""
+    hints = hinted_tenants()
+    sent = []
+    while hints:
+        hints = {tenant: hints[tenant] for tenant in run_round(hints, sent.append, hints)}
+    return [task.task_id for task in sent]
+
+
+def test_what_is_asked_for_is_noted_in_control_and_idle_tenants_are_not_looked_at(alice_api, body, acme):
+    assert hinted_tenants() == {}
+
+    alice_api.post(PATH, body)
+
+    assert list(hinted_tenants()) == [acme.id] and look() == [1]
+
+
+def test_what_is_refused_or_undone_is_not_noted(alice_api, body):
+    assert alice_api.post(PATH, body | {"priority": 0}).status_code == 400
+    with tenant_context("acme"):
+        Scan.objects.all().delete()
+
+    assert hint() is None
+
+
+def test_a_look_that_finds_nothing_due_notes_when_something_will_be(alice_api, body, acme):
+    alice_api.post(PATH, body)
+    look()
+    with tenant_context("acme"):
+        available_at = TaskQueue.objects.get().available_at
+    assert hint() == available_at > timezone.now() and look() == []
+
+    with tenant_context("acme"):
+        take_lease(TaskQueue.objects.get().message_id).finish("succeeded")
+    with control_plane():
+        Tenant.objects.update(look_at=Now())
+    look()
+    assert hint() is None and hinted_tenants() == {}
+
+
+def test_a_dead_workers_scan_is_looked_at_when_its_lease_has_run_out(alice_api, body):
+    alice_api.post(PATH, body)
+    look()
+    with tenant_context("acme"):
+        past = timezone.now() - timedelta(seconds=1)
+        TaskQueue.objects.update(lease_until=past, available_at=past)
+    with control_plane():
+        Tenant.objects.exclude(look_at=None).update(look_at=past)
+
+    assert look() == [1]
+
+
+def test_a_hint_that_came_during_the_look_is_kept(alice_api, body):
+    alice_api.post(PATH, body)
+    seen = hinted_tenants()
+    alice_api.post(PATH, body)
+    newer = hint()
+    assert newer > next(iter(seen.values()))
+
+    while run_round(seen, lambda task: None, seen):
+        pass
+
+    assert hint() == newer
+
+
+def test_a_scan_whose_wake_up_was_lost_is_sent_within_seconds_by_its_hint(alice_api, body, installation, monkeypatch):
+    queue = django_rq.get_queue("default")
+    process = start("dispatch", BULKHEAD_SWEEP_SECONDS="3600")
+    try:
+        alice_api.post(PATH, body)
+        wait_until(lambda: len(queue.job_ids) == 1)  # it runs, and its first round is over or begun
+        with tenant_context("acme"):
+            take_lease(TaskQueue.objects.get().message_id).finish("succeeded")
+        monkeypatch.setattr("scans.wakeup.wake", lambda key, tenant: None)
+
+        alice_api.post(PATH, body)
+
+        wait_until(lambda: len(queue.job_ids) == 2)
+    finally:
+        process.terminate()
+        output, _ = process.communicate(timeout=20)
+
+
+class Clock:
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr(rounds.time, "monotonic", lambda: self.now)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 1000])
+def test_a_round_over_all_is_spread_over_its_time_and_leaves_nobody_out(monkeypatch, settings, count):
+    settings.BULKHEAD_SWEEP_SECONDS = 300
+    everybody = [uuid4() for _ in range(count)]
+    monkeypatch.setattr(rounds, "all_tenants", lambda: everybody)
+    monkeypatch.setattr(rounds, "hinted_tenants", dict)
+    clock, found = Clock(monkeypatch), Rounds()
+
+    first = [found.due()[1] for _ in range(count // AT_ONCE + 1)]
+    assert sum(first, []) == everybody and max(map(len, first)) <= AT_ONCE
+    assert found.due()[1] == [] and found.wait_seconds() == rounds.LONGEST_WAIT_SECONDS
+
+    clock.now += 300
+    second, waits = [], 0.0
+    while len(second) < count:
+        few = found.due()[1]
+        assert len(few) <= AT_ONCE
+        second += few
+        clock.now += (wait := found.wait_seconds())
+        waits += wait
+        assert waits < 310
+    assert second == everybody
+    assert waits > 300 * 0.7 or count < 5
+
+
+def test_hints_are_asked_for_every_few_seconds(monkeypatch):
+    asked = []
+    monkeypatch.setattr(rounds, "all_tenants", list)
+    monkeypatch.setattr(rounds, "hinted_tenants", lambda: asked.append(1) or {})
+    clock, found = Clock(monkeypatch), Rounds()
+
+    for _ in range(20):
+        found.due()
+        clock.now += 1
+
+    assert len(asked) == 4
