@@ -61,7 +61,8 @@ def dispatch_next(send: Send = enqueue) -> bool:
             move(scan.pk, Scan.State.BLOCKED, of=Scan.WAITING, reason=refusal.code)
             put_back(task, BLOCKED_SECONDS)
             return True
-    move(scan.pk, Scan.State.DISPATCHED)
+    if not move(scan.pk, Scan.State.DISPATCHED) and scan.state in (Scan.State.QUEUED, Scan.State.BLOCKED):
+        return True  # a member has paused or cancelled it meanwhile
     try:
         send(task)
     except (RedisError, OSError) as error:

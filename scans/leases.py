@@ -42,14 +42,17 @@ def claim_next() -> TaskQueue | None:
             due = due.exclude(lease_until=None)  # whose worker has died: they had room before
         if (task := due.first()) is None:
             return None
-        claim = TaskQueue.objects.filter(pk=task.pk, handled_at=None)
-        claim.update(available_at=seconds_from_now(REDISPATCH_SECONDS), is_sent=True, dispatches=F("dispatches") + 1)
-        return task
+        claim = due.order_by().filter(pk=task.pk)
+        claimed = claim.update(
+            available_at=seconds_from_now(REDISPATCH_SECONDS), is_sent=True, dispatches=F("dispatches") + 1
+        )
+        return task if claimed else None  # a member has paused or cancelled it: they wake who goes on
 
 
 def put_back(task: TaskQueue, seconds: float) -> None:
     """A task that was claimed here and not sent is due again in ``seconds``, unless somebody has it by now."""
-    TaskQueue.objects.filter(pk=task.pk, handled_at=None, dispatches=task.dispatches + 1, fence=task.fence).update(
+    mine = TaskQueue.objects.filter(pk=task.pk, handled_at=None, dispatches=task.dispatches + 1, fence=task.fence)
+    mine.exclude(available_at=None).update(  # but while its scan is paused
         available_at=seconds_from_now(seconds), is_sent=False
     )
 

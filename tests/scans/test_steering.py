@@ -5,10 +5,13 @@ import threading
 
 import django_rq
 import pytest
+from redis import RedisError
 
+from scans import dispatch
 from scans.dispatch import sweep
-from scans.leases import take_lease
+from scans.leases import claim_next, take_lease
 from scans.models import Scan, ScanEvent, ScanRun, TaskQueue
+from scans.services import cancel_scan, pause_scan
 from scans.states import move
 from scans.wakeup import KEY
 from tenants.audit.models import AuditEvent
@@ -195,6 +198,45 @@ def test_a_worker_that_takes_the_lease_and_a_member_who_cancels_do_not_both_win(
 
     assert (leases[0] is None, state) in [(True, "cancelled"), (False, "cancelling")]
     assert now(scan) == state
+
+
+@pytest.mark.parametrize(("verb", "state"), [("pause", "paused"), ("cancel", "cancelled")])
+@pytest.mark.parametrize("moment", ["require_engine_seconds", "put_back"])
+def test_what_is_stopped_while_a_dispatcher_looks_at_it_stays_so(alice, scan, monkeypatch, verb, state, moment):
+    """Before it is sent; and after Redis did not take it."""
+    act = getattr(dispatch, moment)
+
+    def meanwhile(*args):
+        {"pause": pause_scan, "cancel": cancel_scan}[verb](scan=scan, user=alice)
+        return act(*args)
+
+    def send(task):
+        sent.append(task)
+        raise RedisError
+
+    sent = []
+    monkeypatch.setattr(dispatch, moment, meanwhile)
+    sweep(send)
+
+    assert now(scan) == state and len(sent) == (moment == "put_back")
+    assert task().handled_at is not None or task().available_at is None
+
+
+def test_a_claim_does_not_undo_a_pause_that_came_in_between(alice, scan, monkeypatch):
+    first = type(TaskQueue.objects.all()).first
+
+    def meanwhile(queryset):
+        found = first(queryset)
+        if found is not None and queryset.model is TaskQueue and not paused:
+            paused.append(found)
+            TaskQueue.objects.update(available_at=None)
+        return found
+
+    paused = []
+    monkeypatch.setattr("django.db.models.query.QuerySet.first", meanwhile)
+    with tenant_context("acme"):
+        assert claim_next() is None and paused
+    assert task().available_at is None and task().dispatches == 0
 
 
 @pytest.fixture
