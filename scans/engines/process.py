@@ -8,7 +8,9 @@ import subprocess
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import IO
 
+from scans.engines.orphans import Orphans
 from scans.engines.protocol import MAX_LINE, ProtocolError
 
 _CHUNK = 64 * 1024
@@ -24,7 +26,8 @@ def child_environment() -> dict[str, str]:
 
 class ChildProcess:
     """
-    ``with`` ends the whole process group, however the block ends: TERM, half a second, KILL.
+    ``with`` ends the whole process group, however the block ends: TERM, half a second, KILL; and then, by KILL alone,
+    whatever has left it.
 
     The kernel also kills the child when the *thread* that started it ends: start and read it in one thread.
     """
@@ -34,16 +37,8 @@ class ChildProcess:
             stdin.write(request)  # not a pipe: a child that does not read could block us
             stdin.flush()
             stdin.seek(0)
-            self._popen = subprocess.Popen(  # noqa: S603  an argument list of our own making
-                argv,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd="/",
-                env=child_environment(),
-                close_fds=True,
-                start_new_session=True,
-            )
+            self._orphans = Orphans(lambda: self._start(argv, stdin))
+        self._popen = self._orphans.child
         self._selector = selectors.DefaultSelector()
         for stream in (self._popen.stdout, self._popen.stderr):
             assert stream is not None
@@ -52,6 +47,19 @@ class ChildProcess:
         self._partial = b""
         self.stderr_tail = b""
         self.bytes_read = 0
+
+    @staticmethod
+    def _start(argv: Sequence[str], stdin: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603  an argument list of our own making
+            argv,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env=child_environment(),
+            close_fds=True,
+            start_new_session=True,
+        )
 
     @property
     def exit_code(self) -> int | None:
@@ -98,6 +106,7 @@ class ChildProcess:
                 time.sleep(0.01)
             self._signal(signal.SIGKILL)
             self._popen.wait()
+            self._orphans.end()
         self._selector.close()
         for stream in (self._popen.stdout, self._popen.stderr):
             assert stream is not None
