@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from scans.exceptions import ScanRefused, TooManyScans
 from tenants.exceptions import (
+    DatabaseSilentError,
     DeletedMeanwhileError,
     InvalidSlugError,
     InvalidTokenError,
@@ -62,6 +63,7 @@ SERVER_ERROR = {"code": "server_error", "detail": "Something went wrong here. It
 STALE = {"code": "stale", "detail": "Somebody else has changed this since you read it: nothing is written."}
 IN_MAINTENANCE = {"code": "tenant_unavailable", "detail": "In maintenance. Try again shortly."}
 RETRY_AFTER_SECONDS = "5"
+SILENT = {"code": "unavailable", "detail": "The database does not answer. Try again shortly."}
 # Status and the words a client sees. What the error itself says stays in the log: it may name what is not theirs.
 ANSWERS: dict[type[Exception], tuple[int, Body]] = {
     InvalidTokenError: (401, UNAUTHORISED),
@@ -106,9 +108,10 @@ ANSWERS: dict[type[Exception], tuple[int, Body]] = {
     TooManyRequests: (429, {"code": "too_many_requests", "detail": "This account asks too often. Try again shortly."}),
     TooManyMailsError: (429, {"code": "too_many_mails", "detail": "Too many members were invited. Try again later."}),
     TooBusyError: (503, {"code": "too_busy", "detail": "Too much is asked for at once. Try again shortly."}),
+    DatabaseSilentError: (503, SILENT),
     TenantUnavailableError: (503, IN_MAINTENANCE),
     SecretError: (503, IN_MAINTENANCE),
-    OperationalError: (503, {"code": "unavailable", "detail": "The database does not answer. Try again shortly."}),
+    OperationalError: (503, SILENT),
 }
 # Answered, and yet a fault of ours: it is logged with its traceback.
 FAULTS = (NoTenantError, DataError)

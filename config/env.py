@@ -53,6 +53,7 @@ class Environment:
     stream_seconds: int
     trusted_proxies: int
     parallel_hashes: int
+    threads: int
     requests_per_minute: int
     public_url: str
     mailer: dict[str, Any]
@@ -83,6 +84,7 @@ def read_environment() -> Environment:
         "stream_seconds": env.int("BULKHEAD_STREAM_SECONDS", 25, validate=validate.Range(0, 600)),
         "trusted_proxies": env.int("BULKHEAD_TRUSTED_PROXIES", 0, validate=validate.Range(0, 8)),
         "requests_per_minute": env.int("BULKHEAD_REQUESTS_PER_MINUTE", 600, validate=validate.Range(0, 1_000_000)),
+        "threads": env.int("BULKHEAD_THREADS", 16, validate=validate.Range(1, 1024)),
         "parallel_hashes": env.int("BULKHEAD_PARALLEL_HASHES", 2, validate=validate.Range(1, 64)),
         "mail_from": env.str("BULKHEAD_MAIL_FROM", "Bulkhead <bulkhead@localhost>"),
     }

@@ -19,6 +19,7 @@ BULKHEAD_SWEEP_SECONDS = _env.sweep_seconds
 BULKHEAD_STREAM_SECONDS = _env.stream_seconds
 BULKHEAD_TRUSTED_PROXIES = _env.trusted_proxies
 BULKHEAD_REQUESTS_PER_MINUTE = _env.requests_per_minute
+BULKHEAD_THREADS = _env.threads  # of a web process: one tenant holds a quarter of them at most
 BULKHEAD_PARALLEL_HASHES = _env.parallel_hashes
 BULKHEAD_PUBLIC_URL = _env.public_url
 MAILERS = {"default": _env.mailer}  # Django's own from 6.1 on

@@ -14,16 +14,21 @@ from collections.abc import Callable, Iterator, Mapping
 from django.conf import settings
 
 from scans.models import Scan, ScanEvent
+from tenants.bulkheads import places_of_a_tenant
 from tenants.context import current_tenant
 from tenants.exceptions import TenantError, TooBusyError
 
 LOOK_SECONDS = 0.5
 SILENCE_SECONDS = 10.0
-STREAMS_OF_A_TENANT = 2  # in a process: a quarter of the threads that the Procfile gives it
 COLUMNS = "sequence", "state", "reason", "fence", "at"
 
 _open: Counter = Counter()
 _lock = threading.Lock()
+
+
+def streams_of_a_tenant() -> int:
+    """In this process: half of the tenant's places, so that who watches their scans can do something else too."""
+    return max(1, places_of_a_tenant() // 2)
 
 
 class ScanStream:
@@ -35,7 +40,7 @@ class ScanStream:
     def __init__(self, scan: Scan, after: int, require_open: Callable[[], object]):
         self._tenant_id = current_tenant().id
         with _lock:
-            if _open[self._tenant_id] >= STREAMS_OF_A_TENANT:
+            if _open[self._tenant_id] >= streams_of_a_tenant():
                 raise TooBusyError("This process has as many streams of the tenant as it may.")
             _open[self._tenant_id] += 1
         self._is_open = True

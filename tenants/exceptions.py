@@ -39,6 +39,16 @@ class TenantUnavailableError(TenantError):
     code = "tenant_unavailable"
 
 
+class DatabaseSilentError(TenantUnavailableError):
+    """The tenant's database server does not answer, as this process has found out a moment ago: nobody waits for it."""
+
+    code = "unavailable"
+
+    def __init__(self, message: str, retry_after: int):
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class TenantExistsError(TenantError):
     """A tenant with this slug exists."""
 

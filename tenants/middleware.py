@@ -20,6 +20,7 @@ from tenants.accounts.logins import require_standing
 from tenants.audit.provenance import acting
 from tenants.audit.trail import record
 from tenants.bodies import keep_bound
+from tenants.bulkheads import Place
 from tenants.context import control_plane, login_context, tenant_context
 from tenants.exceptions import (
     InvalidSlugError,
@@ -81,16 +82,17 @@ class PlaneMiddleware:
         tenant = tenant_of(claims) if claims else tenant_of_key(token)
         if is_unsafe:
             registry.look()
-        if claims:
-            with tenant_context(tenant):
-                request.claims, request.role = claims, require_standing(claims, at_once=is_unsafe)
-                return self._respond(request)
-        with login_context(tenant) as snapshot:  # the key is no proof before its tenant's database has been asked
-            key = require_key(token)
-            if snapshot.state == "suspended":
-                raise TenantSuspendedError("An API key of a suspended tenant was used.")
-            request.claims, request.role = {"sub": str(key.user_id), "api_key": str(key.pk)}, key.role
-            return self._respond(request)
+        with Place(tenant) as place:
+            if claims:
+                with tenant_context(tenant):
+                    request.claims, request.role = claims, require_standing(claims, at_once=is_unsafe)
+                    return place.keep_for_body(self._respond(request))
+            with login_context(tenant) as snapshot:  # the key is no proof before its tenant's database has been asked
+                key = require_key(token)
+                if snapshot.state == "suspended":
+                    raise TenantSuspendedError("An API key of a suspended tenant was used.")
+                request.claims, request.role = {"sub": str(key.user_id), "api_key": str(key.pk)}, key.role
+                return place.keep_for_body(self._respond(request))
 
     def _path(self, request, prefix):
         """
@@ -101,9 +103,10 @@ class PlaneMiddleware:
         try:
             if request.method not in SAFE_METHODS:
                 registry.look()
-            state = registry.get(validate_slug(slug)).snapshot.state
+            asked = registry.get(validate_slug(slug)).snapshot
+            state, place = asked.state, Place(asked.id)
         except TenantNotFoundError:
-            state = "unknown"
+            state, place = "unknown", None
         except InvalidSlugError:
             slash = ""
         if not slash:
@@ -117,8 +120,10 @@ class PlaneMiddleware:
         request.urlconf = settings.WORKSPACE_URLCONF
         set_script_prefix(mount)
         try:
-            with binding(slug) if binding else nullcontext():
+            with place or nullcontext(), binding(slug) if binding else nullcontext():
                 response = self._respond(request)
+                if place:
+                    place.keep_for_body(response)
             if not getattr(request, "session", None) or not request.session.modified:
                 # Django deletes the cookie of a session that its database has not: that would tell that there is one.
                 response.cookies.pop("sessionid", None)

@@ -14,6 +14,7 @@ from tenants.accounts.logins import log_out, renew
 from tenants.accounts.support import granted_accesses
 from tenants.accounts.support_views import SupportAccessSerializer
 from tenants.audit.trail import lock_head, record
+from tenants.bulkheads import Place
 from tenants.context import current_tenant, login_context, tenant_context
 from tenants.exceptions import (
     InvalidTokenError,
@@ -21,6 +22,7 @@ from tenants.exceptions import (
     TenantNotFoundError,
     TenantSuspendedError,
 )
+from tenants.registry import registry
 from tenants.tokens import TenantRefreshToken, tenant_of, verify
 
 
@@ -71,7 +73,7 @@ class TokenView(APIView):
         credentials = _valid(CredentialsSerializer, request)
         tenant = credentials.pop("tenant")
         try:
-            with login_context(tenant) as snapshot:
+            with Place(registry.get(tenant).snapshot.id), login_context(tenant) as snapshot:
                 return Response(_log_in(request, snapshot, credentials))
         except TenantNotFoundError:
             request.asked_tenant = tenant
@@ -115,7 +117,7 @@ class RefreshView(APIView):
     @extend_schema(request=RefreshSerializer, responses=TokenPairSerializer)
     def post(self, request):
         claims = verify(_valid(RefreshSerializer, request)["refresh"], TenantRefreshToken)
-        with tenant_context(tenant_of(claims)):
+        with Place(tenant_of(claims)), tenant_context(tenant_of(claims)):
             return Response(_pair(TenantRefreshToken.for_login(renew(claims))))
 
 
@@ -129,7 +131,7 @@ class LogoutView(APIView):
     def post(self, request):
         body = _valid(LogoutSerializer, request)
         claims = verify(body["refresh"], TenantRefreshToken)
-        with tenant_context(tenant_of(claims)):
+        with Place(tenant_of(claims)), tenant_context(tenant_of(claims)):
             log_out(claims, body["everywhere"])
         return Response(status=204)
 

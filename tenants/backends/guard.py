@@ -5,6 +5,7 @@ The check stands at each statement, fetch and commit, not at the look-up of a co
 was kept from one tenant is as useless in the next as a fresh one.
 """
 
+import logging
 import re
 from contextlib import suppress
 from functools import wraps
@@ -15,8 +16,11 @@ from django.db import Error, OperationalError
 from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
 from django.db.transaction import TransactionManagementError
 
+from tenants.breakers import Address, require_answering
 from tenants.exceptions import NoTenantError, TenantUnavailableError, WrongTenantError
 from tenants.planes import Account, Bound, Plane, current
+
+logger = logging.getLogger(__name__)
 
 # After these the server may have rolled back more, or less, than the caller knows. To go on inside the same atomic()
 # would commit half a transaction: after 1213 the second half, after 1205 both without the statement that failed.
@@ -116,6 +120,9 @@ class GuardedWrapper(_Wrapper):
     Database: Any  # the driver
     account: Account = "runtime"
     retired = False
+    server_address: Address | None = (
+        None  # whose breaker it is behind: a tenant's runtime account, where there is a server
+    )
     ends_transaction: re.Pattern[str]  # statements that end the open transaction, whatever else they do
 
     def __init__(self, *args, **kwargs):
@@ -141,6 +148,7 @@ class GuardedWrapper(_Wrapper):
 
     def before_statement(self, sql) -> None:
         self.require_own_plane()
+        self.require_answering_server()
         if not self.autocommit and self.account == "runtime" and self.ends_transaction.match(sql):
             raise TransactionManagementError(
                 "This statement would end the transaction that it stands in, even when the server refuses it: "
@@ -159,13 +167,21 @@ class GuardedWrapper(_Wrapper):
 
     def connect(self):
         """Django keeps a connection whose set-up failed: the next query would run on it as if nothing had happened."""
+        self.require_answering_server()
         try:
             super().connect()
-        except BaseException:
+        except BaseException as error:
             if self.connection is not None:
                 _discard(self.connection)
                 self.connection = None
+            if isinstance(error, self.Database.Error):
+                logger.error("The database of %s (%s) cannot be opened: %s", current(), self.alias, error)
             raise
+
+    def require_answering_server(self) -> None:
+        """Raises ``DatabaseSilentError``: at once, where a connection or a statement would wait in vain."""
+        if self.server_address is not None:
+            require_answering(self.server_address)
 
     def get_new_connection(self, conn_params):
         bound = self.require_own_plane()
@@ -213,6 +229,8 @@ class GuardedWrapper(_Wrapper):
         self._or_drop(super()._commit)
 
     def _set_autocommit(self, autocommit):
+        if not autocommit:  # a transaction begins; one that ends must be able to
+            self.require_answering_server()
         # On MySQL this commits what is open.
         self._or_drop(super()._set_autocommit, autocommit)
 

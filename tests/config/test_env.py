@@ -35,7 +35,7 @@ def test_nothing_set_is_the_embedded_default_and_writes_no_file(environment, tmp
 
     assert found.control_database["NAME"] == str(tmp_path / "control.sqlite3")
     assert found.redis_url.startswith("unix://") and not found.debug and not found.allow_loopback_targets
-    assert (found.trusted_proxies, found.parallel_hashes) == (0, 2)
+    assert (found.trusted_proxies, found.parallel_hashes, found.threads) == (0, 2, 16)
     assert list(tmp_path.iterdir()) == []
 
 

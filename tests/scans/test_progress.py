@@ -12,6 +12,7 @@ from rest_framework.test import APIClient
 from scans import progress
 from scans.services import request_scan
 from scans.states import move
+from tenants import bulkheads
 from tenants.accounts.models import ApiKey, Login
 from tenants.context import tenant_context
 from tenants.services import suspend_tenant
@@ -160,8 +161,9 @@ def test_a_stream_ends_with_the_key_that_opened_it(alice_api, scan, monkeypatch)
     assert list(body) == []
 
 
-def test_a_tenant_has_so_many_streams_at_once_and_leaves_room_for_others(alice_api, mallory_api, scan):
-    streams = [alice_api.get(path(scan)) for _ in range(progress.STREAMS_OF_A_TENANT)]
+def test_a_tenant_has_so_many_streams_at_once_and_leaves_room_for_others(alice_api, mallory_api, scan, settings):
+    settings.BULKHEAD_THREADS = 16  # four places, and half of them for streams
+    streams = [alice_api.get(path(scan)) for _ in range(2)]
 
     refused = alice_api.get(path(scan))
 
@@ -172,7 +174,19 @@ def test_a_tenant_has_so_many_streams_at_once_and_leaves_room_for_others(alice_a
     assert again.status_code == 200
     for stream in (*streams, again):
         stream.close()
-    assert progress._open == {}
+    assert progress._open == bulkheads._held == {}
+
+
+def test_a_stream_holds_one_of_its_tenants_places(alice_api, mallory_api, scan, settings):
+    settings.BULKHEAD_THREADS = 4
+    stream = alice_api.get(path(scan))
+
+    refused = alice_api.get("/api/v1/me/")
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "too_busy")
+    assert mallory_api.get("/api/v1/me/").status_code == 200
+    stream.close()
+    assert alice_api.get("/api/v1/me/").status_code == 200
 
 
 def test_a_real_server_tells_each_state_as_it_comes(installation, scan):

@@ -9,6 +9,8 @@ from django.db.backends.mysql.operations import DatabaseOperations as MySQLOpera
 from django.utils.functional import cached_property
 
 from tenants.backends.guard import GuardedWrapper
+from tenants.backends.mysql.patience import PatientConnection
+from tenants.planes import Plane
 
 SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 # Seconds without a byte from the server before the client gives up: a stopped server must not stop us with it.
@@ -36,7 +38,27 @@ class DatabaseOperations(MySQLOperations):
                 cursor.execute(sql)
 
 
-class DatabaseWrapper(GuardedWrapper, base.DatabaseWrapper):
+class PatientWrapper(base.DatabaseWrapper):
+    """Opens connections that do not wait for a server that is gone, except for what may take long: fleet commands."""
+
+    account: Any
+    server_address: Any
+
+    def get_new_connection(self, conn_params):
+        if self.account != "runtime":
+            return super().get_new_connection(conn_params)
+        return PatientConnection(self.server_address, **conn_params)
+
+    def is_usable(self):
+        """Django's sends a ping, for which the driver would wait as long as for any statement."""
+        try:
+            self.connection.query(b"DO 0")
+        except base.Database.Error:
+            return False
+        return True
+
+
+class DatabaseWrapper(GuardedWrapper, PatientWrapper):
     ends_transaction = ENDS_TRANSACTION
     ops_class = DatabaseOperations
 
@@ -48,6 +70,12 @@ class DatabaseWrapper(GuardedWrapper, base.DatabaseWrapper):
             _server_data[server] = super().mysql_server_data
             _server_data.setdefault(None, _server_data[server])
         return _server_data[server]
+
+    @cached_property
+    def server_address(self):
+        if self.account != "runtime" or self.alias in (DEFAULT_DB_ALIAS, Plane.CONTROL):
+            return None
+        return str(self.settings_dict["HOST"]), str(self.settings_dict["PORT"])
 
     def says_nobody(self, error):
         return error.args[0] in (NO_SUCH_TABLE, NO_SUCH_COLUMN, BROKEN_VIEW)

@@ -1,6 +1,10 @@
 import json
 
-from tenants.context import control_plane
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from tenants.context import control_plane, fleet_context
+from tenants.exceptions import TenantError
 from tenants.management.base import TenancyCommand
 from tenants.models import Tenant
 
@@ -13,10 +17,12 @@ class Command(TenancyCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("--json", action="store_true", help="a JSON array instead of a table")
+        parser.add_argument("--check", action="store_true", help="open each database, and say which cannot be and why")
 
-    def handle(self, json: bool, **options):
+    def handle(self, json: bool, check: bool, **options):
         with control_plane():
-            rows = [self._row(tenant) for tenant in Tenant.objects.select_related("server")]
+            tenants = list(Tenant.objects.select_related("server"))
+            rows = [self._row(tenant) | ({"database": _database_of(tenant)} if check else {}) for tenant in tenants]
         self.stdout.write(_as_json(rows) if json else _as_table(rows))
 
     def _row(self, tenant: Tenant) -> dict:
@@ -31,6 +37,18 @@ class Command(TenancyCommand):
         }
 
 
+def _database_of(tenant: Tenant) -> str:
+    """As members' requests find it. Of servers that do not answer the first tenant waits, and no other."""
+    if tenant.state not in (Tenant.State.ACTIVE, Tenant.State.SUSPENDED):
+        return "-"
+    try:
+        with fleet_context(tenant):
+            connection.ensure_connection()
+    except (DatabaseError, TenantError) as error:
+        return " ".join(str(error).split())
+    return "ok"
+
+
 def _as_json(rows: list[dict]) -> str:
     return json.dumps(rows, indent=2)
 
@@ -38,7 +56,8 @@ def _as_json(rows: list[dict]) -> str:
 def _as_table(rows: list[dict]) -> str:
     if not rows:
         return "There are no tenants. The first one: ./manage.py create_tenant SLUG"
-    lines = [COLUMNS, *([str(row[column]) for column in COLUMNS] for row in rows)]
+    columns = [*COLUMNS, *(["database"] if "database" in rows[0] else [])]
+    lines = [columns, *([str(row[column]) for column in columns] for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(COLUMNS))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
