@@ -21,7 +21,7 @@ ifeq ($(filter sqlite mysql,$(ENGINE)),)
 $(error ENGINE=$(ENGINE) is not known: use ENGINE=sqlite or ENGINE=mysql)
 endif
 
-.PHONY: help demo run test test-next check guards prove coverage bench python system-mysql system-test next-python
+.PHONY: help demo run test test-next check guards prove coverage bench faults python system-mysql system-test next-python
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,10 @@ bench: system-mysql .venv/.with-test ## what isolation costs, against plain Djan
 
 prove: system-test .venv/.with-test ## the interleaving machine, OPERATIONS=1000000 an engine; goes on where it was stopped
 	@OPERATIONS="$(OPERATIONS)" exec $(BIN)/python -m tools.prove
+
+# On MariaDB unless ENGINE says otherwise.
+faults: system-test .venv/.with-test ## what breaks, on MariaDB and Redis, and KILLS=50 random kills; goes on where it was stopped
+	@KILLS="$(KILLS)" SEED="$(SEED)" exec $(BIN)/python -m tools.faults --engine $(if $(filter file,$(origin ENGINE)),mysql,$(ENGINE))
 
 define AS_IN_PRODUCTION
 scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

@@ -57,7 +57,19 @@ def test_help_lists_every_target_that_can_be_made_and_nothing_else(copy):
     listed = re.findall(r"^make ([a-z-]+) +\S.*$", run("make", "help", cwd=copy).stdout, re.MULTILINE)
     by_default = run("make", cwd=copy).stdout
 
-    assert listed == ["help", "demo", "run", "test", "test-next", "check", "guards", "coverage", "bench", "prove"]
+    assert listed == [
+        "help",
+        "demo",
+        "run",
+        "test",
+        "test-next",
+        "check",
+        "guards",
+        "coverage",
+        "bench",
+        "prove",
+        "faults",
+    ]
     assert by_default == run("make", "help", cwd=copy).stdout
     for target in listed:
         assert run("make", "-n", target, cwd=copy).returncode == 0

@@ -1,0 +1,114 @@
+"""One database server: restarted, its connections cut, made read-only."""
+
+import os
+import signal
+import threading
+import time
+
+import MySQLdb
+import pytest
+from django.db import transaction
+
+from scans.models import Scan, ScanCounter, TaskQueue
+from tenants.connections import close_tenant_connections
+from tenants.context import tenant_context
+from tests.faults.processes import start_service_again, wait_until
+
+pytestmark = pytest.mark.parametrize("_engine", ["mysql"], ids=["MariaDB"], indirect=True)
+REQUESTS = 40
+WAITING = "SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE 'UPDATE%scans_scancounter%'"
+
+
+@pytest.fixture
+def admin(installation, mariadb):
+    """A connection of an administrator's that may be asked for anew."""
+
+    def connect():
+        return MySQLdb.connect(
+            host=mariadb.host, port=mariadb.port, user=mariadb.user, passwd=mariadb.password, autocommit=True
+        )
+
+    def sql(statement):
+        connection = connect()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return list(cursor.fetchall())
+        finally:
+            connection.close()
+
+    yield sql
+    installation.admin = connect()
+
+
+@pytest.mark.long
+def test_a_restart_between_requests_is_not_seen(service, fault, admin, mariadb):
+    measured = fault("database server restarted between requests", "invisible (health checks)")
+    service.start(dispatchers=1, workers=1)
+    client = service.clients["acme"]
+    before = [client.ask("GET", "/api/v1/scans/")[0] for _ in range(REQUESTS)]
+    close_tenant_connections()
+    os.killpg(mariadb.process.pid, signal.SIGTERM)
+    mariadb.process.wait(30)
+    start_service_again(mariadb, service.processes.log("mariadb"))
+
+    after = [client.ask("GET", "/api/v1/scans/")[0] for _ in range(REQUESTS)]
+    service.installation.forget()
+    service.ask()
+    service.wait_for_end()
+
+    assert before == after == [200] * REQUESTS
+    service.assert_all_once()
+    measured(f"{REQUESTS} of {REQUESTS} reads 200 and a scan done after it" + service.ended_too())
+
+
+@pytest.mark.long
+def test_a_write_whose_connection_is_killed_is_503_and_not_half_there(service, fault, admin):
+    measured = fault(
+        "connection killed in the middle of a write", "503, nothing half-committed; done once when repeated"
+    )
+    service.start(dispatchers=1, workers=1)
+    client, answers = service.clients["acme"], []
+    key = {"Idempotency-Key": "order-0"}
+    ask = threading.Thread(target=lambda: answers.append(client.ask("POST", "/api/v1/scans/", client.body, key)))
+    with tenant_context("acme"):
+        with transaction.atomic():
+            ScanCounter.objects.select_for_update().get(pk=1)
+            ask.start()
+            waiting = wait_until(lambda: [row[0] for row in admin(WAITING)], 20)
+            assert waiting
+            admin(f"KILL {waiting[0]}")
+            ask.join(30)
+        assert (Scan.objects.count(), TaskQueue.objects.count()) == (0, 0)
+    [(status, body)] = answers
+    assert (status, body["code"]) == (503, "unavailable")
+
+    service.ask()
+    service.wait_for_end()
+    service.assert_all_once()
+    measured("503 unavailable, 0 rows; the same key again: 202, one scan")
+
+
+@pytest.mark.long
+def test_a_read_only_server_answers_reads_and_refuses_writes(service, fault, admin):
+    measured = fault("server read-only", "reads 200, writes 503; jobs go on afterwards")
+    service.start(dispatchers=1, workers=1)
+    client = service.clients["acme"]
+    admin("SET GLOBAL read_only = 1")
+    try:
+        reads = {client.ask("GET", "/api/v1/scans/")[0] for _ in range(REQUESTS)}
+        writes = [client.ask("POST", "/api/v1/scans/", client.body, {"Idempotency-Key": "order-0"}) for _ in range(5)]
+        time.sleep(3)
+    finally:
+        admin("SET GLOBAL read_only = 0")
+    with tenant_context("acme"):
+        assert not Scan.objects.exists()
+    service.ask("acme", 2)
+    took = service.wait_for_end()
+
+    assert reads == {200} and {status for status, _ in writes} == {503}
+    service.assert_all_once()
+    measured(
+        f"{REQUESTS} reads 200, 5 writes 503 {writes[0][1]['code']}; jobs ended {took:.1f} s after"
+        + service.ended_too()
+    )
