@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import logging
+import sys
 import zlib
 from uuid import UUID
 
@@ -38,6 +39,7 @@ from tenants.exceptions import (
 from tenants.registry import TenantRecord, registry
 from tenants.secrets import give_up_fleet_key
 from tenants.sentinel import unchanged, unit_of_work
+from tenants.tracebacks import places
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +124,11 @@ class TenantJob(Job):
             return
         with tenant_context(record.snapshot.id), unchanged(f"job {self.id}"):
             super().perform()
+
+    def _handle_failure(self, exc_string, *args, **kwargs):
+        """RQ would keep the traceback, with whatever the exception says; its own words, without one, say nothing."""
+        error = sys.exception()
+        super()._handle_failure(places(error) if error else exc_string, *args, **kwargs)
 
     @property
     def func(self):
