@@ -13,6 +13,8 @@ from tenants.services import resume_tenant, suspend_tenant
 from tests.faults.processes import end, wait_until
 
 pytestmark = pytest.mark.parametrize("_engine", ["mysql"], ids=["MariaDB"], indirect=True)
+# An engine that would go on for eight seconds if nobody ended it.
+LONG: dict = {"seconds": 8, "profile": {"ports": {"wait_ms": 10_000}}}
 FAKES = {
     "prints nonsense": "#!/bin/sh\necho '<nmaprun><host><ports><port portid=7'",
     "crashes": "#!/bin/sh\necho '<nmaprun>'; kill -SEGV $$",
@@ -36,9 +38,10 @@ def state_of(pid):
 @pytest.mark.parametrize("whom", ["worker and child", "child", "worker"])
 def test_a_scan_whose_worker_is_killed_is_taken_over(service, fault, whom):
     measured = fault(f"{whom} killed", "taken over within 60 s, recorded once; no engine left after 5 s")
-    service.start(dispatchers=1, workers=2, seconds=0.9)
+    service.start(dispatchers=1, workers=2, **LONG)
     service.ask()
     engine = service.wait_for_engine()
+    service.targets["acme"].seconds = 0.3  # whoever asks from now on
     [horse] = service.processes.horses()
     [name] = [each for each in service.processes.names("worker") if service.processes.children_of(each)]
     if whom != "child":
@@ -62,9 +65,10 @@ def test_a_worker_that_was_stopped_beyond_its_lease_writes_nothing_more(service,
     measured = fault(
         "worker, child and engine stopped beyond the lease", "taken over; late writes refused; engine stopped"
     )
-    service.start(dispatchers=1, workers=2, seconds=0.9)
+    service.start(dispatchers=1, workers=2, **LONG)
     service.ask()
     engine = service.wait_for_engine()
+    service.targets["acme"].seconds = 0.3  # whoever asks from now on
     [horse] = service.processes.horses()
     [name] = [each for each in service.processes.names("worker") if service.processes.children_of(each)]
     stopped = [service.processes.running[name].pid, horse, engine]
@@ -158,7 +162,7 @@ def test_a_scan_that_ends_its_workers_is_quarantined_and_others_flow(service, fa
 @pytest.mark.long
 def test_a_suspended_tenants_engines_are_stopped_and_nothing_is_written_afterwards(service, fault):
     measured = fault("tenant suspended during a scan", "engines stopped within 5 s, nothing written afterwards")
-    service.start(dispatchers=1, workers=1, seconds=20, profile={"ports": {"wait_ms": 10_000}})
+    service.start(dispatchers=1, workers=1, **LONG)
     service.ask()
     engine = service.wait_for_engine()
     suspend_tenant(slug="acme")
