@@ -11,6 +11,7 @@ import pytest
 from scans.engines.runner import Limits
 from tests.scans.engines.test_runner import BEGIN, END, child, is_running, run
 
+ROOT = Path(__file__).resolve().parents[3]
 # What a child of each kind does first: it ignores whatever can be ignored, says its number, and stays.
 STAY = """
 def stay():
@@ -125,3 +126,29 @@ def test_orphans_are_not_kept_once_no_engine_runs():
             assert f"PPid:\t{os.getpid()}\n" not in Path(f"/proc/{orphan}/status").read_text()
         finally:
             os.kill(orphan, signal.SIGKILL)
+
+
+KILLED = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.scans.engines.test_escapes import ESCAPES, STAY
+from tests.scans.engines.test_runner import BEGIN, child
+first = "import os\\nWORKER = os.getppid()\\n"
+last = "while os.getppid() == WORKER: time.sleep(0.05)"
+for event in child(first + BEGIN + STAY + ESCAPES["a session of its own"] + last):
+    print(event.message, flush=True)
+"""
+
+
+def test_what_has_left_its_session_outlives_a_worker_that_is_killed():
+    """Nobody is left to end it: docs/explanation/threat-model.md says so."""
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE) as worker:
+        escaped = int(worker.stdout.readline())
+
+        worker.kill()
+        worker.wait()
+
+        try:
+            assert is_running(escaped)
+        finally:
+            os.kill(escaped, signal.SIGKILL)
