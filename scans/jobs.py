@@ -15,7 +15,7 @@ from scans.limits import require_engine_seconds
 from scans.models import Scan, ScanRun
 from scans.recording import close_what_is_gone, record_finding, record_result, start_run
 from scans.services import require_permission_to_scan, resolve
-from tenants.exceptions import TenantError, WorkHaltedError
+from tenants.exceptions import DatabaseSilentError, TenantError, WorkHaltedError
 from tenants.halts import require_not_halted, require_still_served
 
 logger = logging.getLogger(__name__)
@@ -104,6 +104,8 @@ class Permission:
                 require_still_served(self._scan.profile.engines)
             except WorkHaltedError:
                 self.wish = Scan.State.BLOCKED
+            except DatabaseSilentError:
+                raise  # as when it was this look that waited: nobody has withdrawn anything
             except (ScanRefused, TenantError) as refusal:
                 self.reason = refusal.code
         return bool(self.reason or self.wish)

@@ -22,7 +22,7 @@ from django.db import connection
 from tenants.binding import Binding
 from tenants.connections import complete
 from tenants.context import control_plane, fleet_context, maintenance_context, server_plane
-from tenants.exceptions import ProvisioningError, SecretError, TenantUnavailableError
+from tenants.exceptions import DatabaseSilentError, ProvisioningError, SecretError, TenantUnavailableError
 from tenants.facets import registered
 from tenants.models import DatabaseServer, Tenant, TenantCredential
 from tenants.planes import Plane
@@ -271,6 +271,8 @@ def _check_tenant(
     connection.close()
     try:
         connection.ensure_connection()  # reads the identity
+    except DatabaseSilentError:
+        raise  # which says nothing of this tenant's
     except TenantUnavailableError as error:
         return report.add("identities", tenant.slug, [str(error)])
     except DatabaseError as error:

@@ -54,6 +54,7 @@ class Installation:
         """What this process remembers, in every thread."""
         from django.contrib.contenttypes.models import ContentType
 
+        from tenants import breakers
         from tenants.accounts import logins
 
         connections.close_tenant_connections()
@@ -65,6 +66,7 @@ class Installation:
         ContentType.objects.clear_cache()
         registry.clear()
         logins.forget()
+        breakers.start_over()
         secrets._given_up.clear()
 
     def restore(self):

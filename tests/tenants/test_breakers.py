@@ -16,20 +16,23 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 
+from scans import jobs
 from scans.dispatch import run_round
-from scans.models import ScanProfile
+from scans.models import Scan, ScanProfile
 from tenants import breakers
 from tenants.backends.mysql.patience import PatientConnection
 from tenants.connections import close_tenant_connections
 from tenants.context import control_plane, tenant_context
 from tenants.embedded import MariaDB
 from tenants.exceptions import DatabaseSilentError
+from tenants.isolation import check_isolation
 from tenants.models import Tenant
 from tenants.registry import registry
 from tenants.services import add_database_server, create_tenant
 from tests.conftest import api_client
 from tests.installation import PASSWORD
 from tests.invariants.work import add, names
+from tests.scans.rows import make_scan, make_target
 
 ME = "/api/v1/me/"
 # The requirement is 2.5 s for who finds out (2.01 s on a quiet machine) and 50 ms for who comes later (4 ms).
@@ -314,6 +317,33 @@ def test_the_control_database_is_behind_no_breaker(acme, installation):
     breakers.start_over()
     with tenant_context("acme"):
         assert ScanProfile.objects.exists() in (True, False)
+
+
+def test_silence_is_no_crack_in_the_isolation(sick):
+    tenant, _ = sick.add("initech")
+    breakers.open_breaker(sick.address, lambda: False)
+    with control_plane():
+        report = check_isolation()
+    assert [each for each in report.cracks if each.about == "initech"] == []
+    assert ("identities", "initech") in {(each.kind, each.about) for each in report.unchecked}
+
+
+def test_silence_withdraws_no_running_scans_permission(sick, monkeypatch):
+    """Found out by another thread of the worker, between two statements of the look."""
+    sick.add("initech")
+
+    def fall_silent(*of_the_scan):
+        breakers.open_breaker(sick.address, lambda: False)
+        Scan.objects.exists()
+
+    monkeypatch.setattr(jobs, "require_permission_to_scan", fall_silent)
+    with tenant_context("initech"):
+        user = get_user_model().objects.get()
+        permission = jobs.Permission(make_scan(make_target(user), user))
+        permission._looked_at -= jobs.PERMISSION_SECONDS
+        with pytest.raises(DatabaseSilentError):
+            permission.is_gone()
+        assert permission.reason == permission.wish == ""
 
 
 def test_without_a_breaker_a_silent_server_is_given_up_as_soon(sick):
