@@ -155,8 +155,8 @@ class Processes:
         web = set(self.children(self.running["web"].pid)) if "web" in self.running else set()
         return [pid for pid in self.pids() if pid not in ours | web]
 
-    def kill_worker_of(self, port: int) -> None:
-        """The worker, with its child, whose engine scans this port; another one is started."""
+    def kill_worker_of(self, port: int) -> bool:
+        """The worker, with its child, whose engine scans this port; another one is started. False if there is none."""
         for name in self.names("worker"):
             horses = self.children_of(name)
             engines = [pid for horse in horses for pid in self.children(horse)]
@@ -166,6 +166,8 @@ class Processes:
                     end(horse)
                 self.kill(name)
                 self.start(name)
+                return True
+        return False
 
     def kill(self, name: str) -> None:
         self.running[name].kill()
