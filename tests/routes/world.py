@@ -259,7 +259,9 @@ def contents(plane: str) -> dict[str, list]:
         found = {}
         for table in tables:
             cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
-            found[table] = sorted(map(repr, cursor.fetchall()))
+            # Who asks for a scan moves their tenant's hint for the dispatchers, and nothing else of control.
+            shown = [number for number, column in enumerate(cursor.description) if column[0] != "look_at"]
+            found[table] = sorted(repr([row[number] for number in shown]) for row in cursor.fetchall())
         return found
 
 
