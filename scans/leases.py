@@ -147,12 +147,17 @@ class Lease:
     def give_back(self, state: str, reason: str = "", seconds: float | None = None) -> None:
         """
         An orderly end of this lease and not of the scan, which goes to ``state``. It is looked at again in ``seconds``,
-        or not before somebody resumes it.
+        or not before somebody resumes it. What a member has asked for meanwhile goes before.
         """
         with self.write():
-            self._move(state, reason=reason, message="")
-            available_at = None if seconds is None else seconds_from_now(seconds)
-            self._row().update(lease_until=None, available_at=available_at, attempts=0)
+            given: dict = {"available_at": None, "attempts": 0}
+            if self._move(state, reason=reason, message=""):
+                given["available_at"] = None if seconds is None else seconds_from_now(seconds)
+            elif self._move(Scan.State.CANCELLED, of=(Scan.State.CANCELLING,), **_ended()):
+                given = {"handled_at": Now()}
+            else:
+                self._move(Scan.State.PAUSED, of=(Scan.State.PAUSING,), message="")
+            self._row().update(lease_until=None, **given)
             wake_after_commit()
 
     def _move(self, state: str, **fields) -> bool:

@@ -120,9 +120,8 @@ class GuardedWrapper(_Wrapper):
     Database: Any  # the driver
     account: Account = "runtime"
     retired = False
-    server_address: Address | None = (
-        None  # whose breaker it is behind: a tenant's runtime account, where there is a server
-    )
+    # Whose breaker it is behind: a tenant's runtime account, where there is a server.
+    server_address: Address | None = None
     ends_transaction: re.Pattern[str]  # statements that end the open transaction, whatever else they do
 
     def __init__(self, *args, **kwargs):

@@ -164,6 +164,28 @@ def test_leases_that_are_given_back_are_no_attempts(scan):
         assert take_lease(message_id()) is not None
 
 
+@pytest.mark.parametrize(
+    ("given", "meanwhile", "end"),
+    [
+        (("paused",), ["pausing", "cancelling"], "cancelled"),
+        (("blocked", "halted", 60), ["cancelling"], "cancelled"),
+        (("blocked", "halted", 60), ["pausing"], "paused"),
+    ],
+    ids=lambda each: " ".join(map(str, each)) if not isinstance(each, str) else each,
+)
+def test_what_a_member_asks_for_while_a_lease_is_given_back_is_done(scan, given, meanwhile, end):
+    with tenant_context("acme"):
+        lease = take_lease(message_id())
+        for state in meanwhile:
+            move(scan.pk, state)
+
+        lease.give_back(*given)
+
+        task = TaskQueue.objects.get()
+        assert Scan.objects.get().state == end and task.lease_until is None
+        assert (task.handled_at is None) == (task.available_at is None) == (end == "paused")
+
+
 def test_a_worker_that_was_given_up_writes_nothing_more(scan):
     for _ in range(ATTEMPTS):
         with tenant_context("acme"):

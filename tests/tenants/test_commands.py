@@ -135,6 +135,13 @@ def test_limits_are_set_taken_back_and_recorded(acme, globex):
         assert event.changes == {"old": {"running_scans": 2, "weight": 3}, "new": {"running_scans": 2}}
 
 
+def test_the_table_of_tenants_says_whether_each_database_opens(acme, globex):
+    lines = run("list_tenants", "--check").splitlines()
+
+    assert lines[0].endswith("  database")
+    assert [line.split()[0] + " " + line.split()[-1] for line in lines[1:]] == ["acme ok", "globex ok"]
+
+
 def test_suspend_and_resume(acme):
     assert run("suspend_tenant", "acme") == "acme is suspended.\n"
     assert run("resume_tenant", "acme") == "acme is active.\n"

@@ -58,7 +58,7 @@ def _as_table(rows: list[dict]) -> str:
         return "There are no tenants. The first one: ./manage.py create_tenant SLUG"
     columns = [*COLUMNS, *(["database"] if "database" in rows[0] else [])]
     lines = [columns, *([str(row[column]) for column in columns] for row in rows)]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(COLUMNS))]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
