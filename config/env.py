@@ -20,7 +20,7 @@ from tenants.secrets import KeySource, Secret, key_fault
 
 PROJECT = Path(__file__).resolve().parent.parent
 ENGINES = {"sqlite": "tenants.backends.sqlite", "mysql": "tenants.backends.mysql"}
-FROM_FILES = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "BULKHEAD_MAIL_URL")
+FROM_FILES = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "BULKHEAD_MAIL_URL", "BULKHEAD_METRICS_TOKEN")
 SMTP = {"smtp": (25, {}), "smtp+tls": (587, {"use_tls": True}), "smtps": (465, {"use_ssl": True})}
 
 
@@ -58,6 +58,7 @@ class Environment:
     public_url: str
     mailer: dict[str, Any]
     mail_from: str
+    metrics_token: Secret
 
 
 def read_environment() -> Environment:
@@ -91,6 +92,7 @@ def read_environment() -> Environment:
     environment["mailer"] = _mailer(values["BULKHEAD_MAIL_URL"], faults)
     environment["public_url"] = _public_url(env.str("BULKHEAD_PUBLIC_URL", ""), environment, faults)
     environment["control_database"] = _database(values["DATABASE_URL"], home, faults)
+    environment["metrics_token"] = _metrics_token(values["BULKHEAD_METRICS_TOKEN"], faults)
     environment["secret_key"] = _secret_key(values["SECRET_KEY"], home, faults)
     faults += filter(None, (key_fault(environment[name]) for name in ("runtime_key", "fleet_key")))
     try:
@@ -171,6 +173,14 @@ def _public_url(url: str, environment: dict[str, Any], faults: list[str]) -> str
     elif environment["is_https"] and not url.startswith("https://"):
         faults.append("BULKHEAD_PUBLIC_URL: BULKHEAD_HTTPS is set: write it with https://.")
     return url
+
+
+def _metrics_token(value: str, faults: list[str]) -> Secret:
+    if value and not re.fullmatch(r"[!-~]{32,}", value):
+        faults.append(
+            "BULKHEAD_METRICS_TOKEN: write 32 visible ASCII characters at least: make one with `openssl rand -hex 32`."
+        )
+    return Secret(value)
 
 
 def _secret_key(value: str, home: Path, faults: list[str]) -> Secret:

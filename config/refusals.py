@@ -6,7 +6,7 @@ from django.core.exceptions import BadRequest
 from config.api import HttpsRequired, MethodUnknown, error_response
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
-API, DOCS = "/api/", "/api/docs/"
+API, DOCS, METRICS = "/api/", "/api/docs/", "/metrics"
 
 
 class RefusalsMiddleware:
@@ -24,7 +24,7 @@ class RefusalsMiddleware:
             response = error_response(request, MethodUnknown())
             response["Allow"] = ", ".join(METHODS)
             return response
-        if is_api and settings.SECURE_SSL_REDIRECT and not request.is_secure():
+        if (is_api or request.path == METRICS) and settings.SECURE_SSL_REDIRECT and not request.is_secure():
             return error_response(request, HttpsRequired())
         if is_api and any(len(values) > 1 for _, values in request.GET.lists()):
             return error_response(request, BadRequest())

@@ -75,6 +75,8 @@ OPERATORS: Table = {
     "accounts.identityprovider": {},
     "tenants.tenantcredential": {},
     "tenants.tenantkey": {},
+    "tenants.tenantload": {"view": OPERATOR},
+    "tenants.dispatcher": {},
     "tenants.registryrevision": {},
 }
 

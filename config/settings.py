@@ -103,6 +103,7 @@ MIDDLEWARE = [
 SECRET_KEY = _env.secret_key
 DEBUG = _env.debug
 BULKHEAD_OPERATOR_HOST = _env.operator_host
+BULKHEAD_METRICS_TOKEN = _env.metrics_token
 ALLOWED_HOSTS = [*_env.allowed_hosts, *filter(None, [_env.operator_host])]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"

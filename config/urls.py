@@ -1,7 +1,7 @@
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from config import api, health
+from config import api, health, metrics
 from config.api_docs import DocsView, SchemaView
 from tenants.accounts.api import LogoutView, MeView, RefreshView, TokenView
 from tenants.accounts.api_key_views import ApiKeyDetail, ApiKeyList
@@ -18,6 +18,7 @@ from tenants.audit.api import AuditEventList, AuditExport
 urlpatterns = [
     path("healthz", health.alive),
     path("readyz", health.ready),
+    path("metrics", metrics.metrics),
     path("api/schema/", SchemaView.as_view(), name="schema"),
     path("api/docs/", DocsView.as_view(url_name="schema"), name="docs"),
     path("api/v1/token/", TokenView.as_view(), name="token"),

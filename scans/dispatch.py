@@ -18,6 +18,7 @@ from scans.exceptions import ScanRefused
 from scans.jobs import run_scan
 from scans.leases import claim_next, put_back, put_to_rest
 from scans.limits import require_engine_seconds
+from scans.load import Loads
 from scans.models import Scan, TaskQueue
 from scans.rounds import Rounds, all_tenants, note_next_look
 from scans.services import require_permission_to_scan
@@ -73,7 +74,10 @@ def dispatch_next(send: Send = enqueue) -> bool:
 
 
 def run_round(
-    tenants: Iterable[UUID | str], send: Send = enqueue, hints: Mapping[UUID | str, datetime] = NO_HINTS
+    tenants: Iterable[UUID | str],
+    send: Send = enqueue,
+    hints: Mapping[UUID | str, datetime] = NO_HINTS,
+    loads: Loads | None = None,
 ) -> list[UUID | str]:
     """One task of each tenant; the tenants that may have more. What goes wrong in one stops no other."""
     unfinished = []
@@ -82,8 +86,11 @@ def run_round(
             with tenant_context(tenant):
                 if dispatch_next(send):
                     unfinished.append(tenant)
-                elif tenant in hints:
+                    continue
+                if tenant in hints:
                     note_next_look(hints[tenant])
+                if loads:
+                    loads.look()
         except TenantError as error:
             logger.warning("Tenant %s is passed over: %s", tenant, error)
         except Exception:
@@ -94,19 +101,27 @@ def run_round(
 def sweep(send: Send = enqueue) -> None:
     """Round after round over all tenants, until nobody has a due task that there is room for."""
     tenants: list = all_tenants()
+    loads = Loads()
+    loads.read()
+    loads.expect(tenants)
     while tenants:
-        tenants = run_round(tenants, send)
+        tenants = run_round(tenants, send, loads=loads)
+    loads.note()
 
 
 def run_dispatcher(should_stop: Callable[[], bool]) -> None:
     """Woken by Redis; and, because Redis may forget, by hints in control and a slow round over all tenants."""
-    rounds = Rounds()
+    rounds, loads = Rounds(), Loads()
     hints: dict[UUID | str, datetime] = {}
     waiting: dict[UUID | str, None] = {}  # an ordered set: who asked first is served first
     while not should_stop():
         due, few = rounds.due()
         hints |= due
-        waiting |= dict.fromkeys([*due, *few])
-        waiting |= dict.fromkeys(wait_for_work(0 if waiting else rounds.wait_seconds()))
-        waiting = dict.fromkeys(run_round(takewhile(lambda tenant: not should_stop(), waiting), hints=hints))
+        waiting |= dict.fromkeys(due)
+        woken = wait_for_work(0 if waiting or few else rounds.wait_seconds())
+        loads.expect(set(few).difference(waiting, woken))
+        waiting |= dict.fromkeys([*few, *woken])
+        waiting = dict.fromkeys(run_round(takewhile(lambda each: not should_stop(), waiting), hints=hints, loads=loads))
         hints = {tenant: hint for tenant, hint in hints.items() if tenant in waiting}
+        loads.go_on()
+    loads.end()

@@ -1,12 +1,18 @@
 """The operator console: what the control database holds, to look at. Life-cycle changes are commands."""
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.template.response import TemplateResponse
+from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views.decorators.http import require_safe
 
 from tenants.accounts.admin import AccountAdmin
 from tenants.accounts.models import User
 from tenants.accounts.sites import PlaneSite
 from tenants.audit.admin import AuditEventAdmin
 from tenants.audit.models import AuditEvent
+from tenants.load import read_load
 from tenants.models import DatabaseServer, LifecycleEvent, Tenant
 from tenants.planes import Plane
 from tenants.support_console import SupportPages
@@ -17,9 +23,23 @@ class OperatorSite(PlaneSite):
     site_header = "Bulkhead operator console"
     site_title = "Bulkhead operators"
     index_title = "Tenants and servers"
+    index_template = "tenants/operator_index.html"
 
     def plane_name(self, request):
         return "Operator console"
+
+    def get_urls(self):
+        return [path("load/", self.admin_view(self.load), name="load"), *super().get_urls()]
+
+    @method_decorator(require_safe)
+    def load(self, request):
+        """What ``/metrics`` says, to read."""
+        if not request.user.has_perm("tenants.view_tenantload"):
+            raise PermissionDenied
+        load = read_load()
+        worst = [("waits", "Longest waits", load.longest_waits), ("depths", "Longest queues", load.deepest)]
+        context = self.each_context(request) | {"title": "Queues and breakers", "load": load, "worst": worst}
+        return TemplateResponse(request, "tenants/load.html", context)
 
 
 class LifecycleEventInline(admin.TabularInline):

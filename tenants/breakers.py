@@ -37,6 +37,11 @@ def is_silent(address: Address | None) -> bool:
     return address in _silent
 
 
+def silent_servers() -> list[str]:
+    """Those that this process waits for in vain, as ``host:port``."""
+    return [":".join(address) for address in list(_silent)]
+
+
 def require_answering(address: Address) -> None:
     """Raises ``DatabaseSilentError`` at once while this process knows that the server is silent."""
     silent = _silent.get(address)

@@ -290,3 +290,6 @@ class RegistryRevision(models.Model):
         number = cls.objects.values_list("number", flat=True).get(pk=1)
         transaction.on_commit(registry.expire)
         return tenants.update(revision=number, **changes)
+
+
+from tenants.notes import Dispatcher, TenantLoad  # noqa: E402, F401  models of this app, after what they refer to

@@ -24,6 +24,7 @@ os.environ |= {
     "BULKHEAD_LEASE_SECONDS": "2",
     "BULKHEAD_REQUESTS_PER_MINUTE": "0",  # tests ask as fast as they can: see tests/config/test_throttles.py
     "BULKHEAD_THREADS": "256",  # tests ask at once as often as they like: see tests/tenants/test_bulkheads.py
+    "BULKHEAD_METRICS_TOKEN": "what-the-scraper-of-these-tests-holds",
     "BULKHEAD_STREAM_SECONDS": "0",  # a look and no more, where a stream is only one of many routes
     "DJANGO_SETTINGS_MODULE": "config.settings",
 }

@@ -79,6 +79,7 @@ class Scan(TenantModel):
 
     class Meta:
         ordering = ["-number"]
+        indexes = [models.Index(fields=["state", "created_at"], name="scan_state")]
 
     def __str__(self):
         return f"scan {self.number}"

@@ -56,6 +56,8 @@ def test_nothing_set_is_the_embedded_default_and_writes_no_file(environment, tmp
         ({"BULKHEAD_SWEEP_SECONDS": "soon"}, "BULKHEAD_SWEEP_SECONDS"),
         ({"BULKHEAD_TRUSTED_PROXIES": "-1"}, "BULKHEAD_TRUSTED_PROXIES"),
         ({"BULKHEAD_PARALLEL_HASHES": "0"}, "BULKHEAD_PARALLEL_HASHES"),
+        ({"BULKHEAD_METRICS_TOKEN": "too-short-a-token"}, "BULKHEAD_METRICS_TOKEN: write 32 visible"),
+        ({"BULKHEAD_METRICS_TOKEN": "long enough, but with blanks in between"}, "BULKHEAD_METRICS_TOKEN: write 32"),
         ({"BULKHEAD_MAIL_URL": f"http://u:{PASSWORD}@h"}, "BULKHEAD_MAIL_URL: write it as smtps://"),
         ({"BULKHEAD_MAIL_URL": f"smtps://u:{PASSWORD}@h:port"}, "BULKHEAD_MAIL_URL: write it as smtps://"),
         ({"BULKHEAD_MAIL_URL": f"smtps://u:{PASSWORD}@"}, "BULKHEAD_MAIL_URL: write it as smtps://"),

@@ -18,6 +18,7 @@ from django.db import OperationalError, connection, transaction
 
 from scans import jobs
 from scans.dispatch import run_round
+from scans.load import Loads
 from scans.models import Scan, ScanProfile
 from tenants import breakers
 from tenants.backends.mysql.patience import PatientConnection
@@ -26,6 +27,7 @@ from tenants.context import control_plane, tenant_context
 from tenants.embedded import MariaDB
 from tenants.exceptions import DatabaseSilentError
 from tenants.isolation import check_isolation
+from tenants.load import read_load
 from tenants.models import Tenant
 from tenants.registry import registry
 from tenants.services import add_database_server, create_tenant
@@ -33,6 +35,7 @@ from tests.conftest import api_client
 from tests.installation import PASSWORD
 from tests.invariants.work import add, names
 from tests.scans.rows import make_scan, make_target
+from tests.scans.test_load import Asked
 
 ME = "/api/v1/me/"
 # The requirement is 2.5 s for who finds out (2.01 s on a quiet machine) and 50 ms for who comes later (4 ms).
@@ -304,6 +307,31 @@ def test_list_tenants_says_which_server_is_silent_and_waits_for_it_once(sick, ac
     assert (found["acme"], found["globex"]) == ("ok", "ok")
     assert "does not answer" in found["hooli"] or "does not answer" in found["initech"]
     assert seconds < FINDS_OUT
+
+
+def test_operators_see_which_server_is_silent_and_wait_for_none(sick, monkeypatch):
+    """Whether this process has found it out or not, none but control is asked."""
+    _, ada_api = sick.add("initech")
+    close_tenant_connections()
+    asked = Asked(monkeypatch)
+
+    def breaker_of_ward():
+        asked.statements.clear()
+        with control_plane():
+            [ward] = [each for each in read_load().breakers if each.server == "ward"]
+        assert {alias for alias, _ in asked.statements} == {"control"}
+        return ward.dispatchers, ward.is_open_here
+
+    with sick.stopped():
+        assert breaker_of_ward() == (0, False)
+        assert ada_api.get(ME).status_code == 503
+        loads = Loads()
+        loads.go_on()
+        assert breaker_of_ward() == (1, True)
+    wait_until(lambda: sick.address not in breakers._silent)
+    assert breaker_of_ward() == (1, False)
+    loads.end()
+    assert breaker_of_ward() == (0, False)
 
 
 def test_the_control_database_is_behind_no_breaker(acme, installation):

@@ -132,6 +132,7 @@ def test_no_page_of_a_site_asks_for_what_its_policy_forbids(browser, scanned):
     assert browser.complaints() == []
     assert [kind for kind in kinds if not any(page.endswith(kind) for page in seen["/t/acme/"])] == []
     assert any("/tenants/tenant/" in page for page in seen["/operator/"])
+    assert any(page.endswith("/operator/load/") for page in seen["/operator/"])
 
 
 def test_the_page_of_the_api_shows_it_and_asks_for_nothing_that_its_policy_forbids(browser):
