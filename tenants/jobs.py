@@ -228,6 +228,16 @@ class TenantWorker(Worker):
         close_tenant_connections()
         super().execute_job(job, queue)
 
+    def monitor_work_horse(self, job, queue, execution):
+        """The child works for a tenant's database, and is waited for whether Redis takes the heartbeats or not."""
+        while True:
+            try:
+                return super().monitor_work_horse(job, queue, execution)
+            except RedisError as error:
+                if not self.horse_pid:
+                    raise
+                logger.warning("Redis does not answer while job %s runs: %s", job.id, error)
+
     def run_maintenance_tasks(self):
         try:
             super().run_maintenance_tasks()

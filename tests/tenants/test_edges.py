@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+import subprocess
+from contextlib import nullcontext
 
 import django_rq
 import pytest
@@ -11,10 +13,13 @@ from django.http import StreamingHttpResponse
 from django.test import RequestFactory
 from redis import ConnectionError as NoConnection
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.views import APIView
 from rq.exceptions import StopRequested
+from rq.executions import Execution
 
 from scans.models import ScanProfile
 from tenants.authentication import PlaneAuthentication
@@ -188,6 +193,29 @@ def test_maintenance_without_redis_fails_as_rq_expects(installation):
         queue.connection = Redis(port=1)
     with pytest.raises(NoConnection):
         worker.run_maintenance_tasks()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_worker_waits_for_its_child_whether_redis_takes_its_heartbeats_or_not(installation, caplog, code):
+    """The child ends once a heartbeat was lost; how it ended cannot be told to Redis, and that is the worker's end."""
+
+    class Gone(Redis):
+        def pipeline(self, *args, **kwargs):
+            child.stdin.close()
+            return super().pipeline(*args, **kwargs)
+
+    gone = Gone(port=1, retry=Retry(NoBackoff(), 0))
+    worker = TenantWorker(["default"], connection=django_rq.get_connection("default"), job_monitoring_interval=1)
+    worker.connection = gone
+    job = TenantJob("a-job", connection=gone)
+    job.timeout, job.origin = -1, "default"
+    with subprocess.Popen(["/bin/sh", "-c", f"read line; exit {code}"], stdin=subprocess.PIPE) as child:
+        worker._horse_pid = child.pid
+        with pytest.raises(NoConnection) if code else nullcontext():
+            worker.monitor_work_horse(job, None, Execution("an-execution", job.id, connection=gone))
+
+    assert worker.horse_pid == 0
+    assert "Redis does not answer while job a-job runs" in caplog.text
 
 
 def test_long_work_goes_on_while_control_cannot_be_read(acme, installation, settings):
