@@ -1,4 +1,7 @@
-"""``python -m tests.faults.killing_dispatcher before``: one that dies by SIGKILL as it hands over its first task."""
+"""
+``python -m tests.faults.killing_dispatcher before``: one that dies by SIGKILL as it hands over its first task; or,
+``inside``, that is stopped inside the transaction of its first claim, which the server may let idle for 1 s here.
+"""
 
 import os
 import signal
@@ -7,8 +10,25 @@ from functools import wraps
 
 import django
 
+from tests.faults.shortened import FACTOR
 
-def at(moment: str) -> None:
+
+def stop_inside() -> None:
+    from scans import leases
+    from tenants.backends.mysql import base
+
+    base.IDLE_TRANSACTION_TIMEOUT //= FACTOR
+    has_room_to_send = leases.has_room_to_send
+
+    def stopping():
+        leases.has_room_to_send = has_room_to_send
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return has_room_to_send()
+
+    leases.has_room_to_send = stopping
+
+
+def kill_at(moment: str) -> None:
     from tenants.jobs import TenantQueue
 
     enqueue_job = TenantQueue.enqueue_job
@@ -24,7 +44,7 @@ def at(moment: str) -> None:
 
 if __name__ == "__main__":
     django.setup()
-    at(sys.argv[1])
+    stop_inside() if sys.argv[1] == "inside" else kill_at(sys.argv[1])
     from django.core.management import call_command
 
     call_command("dispatch", once=True)

@@ -7,12 +7,13 @@ import time
 
 import MySQLdb
 import pytest
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 
 from scans.models import Scan, ScanCounter, TaskQueue
 from tenants.connections import close_tenant_connections
 from tenants.context import tenant_context
 from tests.faults.processes import start_service_again, wait_until
+from tests.invariants.work import add, names
 
 pytestmark = pytest.mark.parametrize("_engine", ["mysql"], ids=["MariaDB"], indirect=True)
 REQUESTS = 40
@@ -87,6 +88,22 @@ def test_a_write_whose_connection_is_killed_is_503_and_not_half_there(service, f
     service.wait_for_end()
     service.assert_all_once()
     measured("503 unavailable, 0 rows; the same key again: 202, one scan")
+
+
+@pytest.mark.parametrize("end", ["a statement", "the commit"])
+def test_a_transaction_in_which_nothing_happened_for_too_long_is_undone(acme, admin, end):
+    with tenant_context("acme"):
+        with pytest.raises(OperationalError), transaction.atomic():
+            add("row 1")
+            with connection.cursor() as cursor:
+                cursor.execute("SET idle_transaction_timeout = 1")
+                cursor.execute("SELECT CONNECTION_ID()")
+                mine = f"SELECT ID FROM information_schema.PROCESSLIST WHERE ID = {cursor.fetchone()[0]}"
+            assert admin(mine) and wait_until(lambda: not admin(mine), 20)
+            if end == "a statement":
+                add("row 2")
+        add("row 3")
+    assert names("acme") == {"row 3"}
 
 
 @pytest.mark.long

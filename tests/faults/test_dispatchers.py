@@ -10,6 +10,7 @@ import django_rq
 import pytest
 
 from config.env import PROJECT
+from tests.faults.test_workers import state_of
 from tests.serving import environment_of
 
 pytestmark = pytest.mark.parametrize("_engine", ["mysql"], ids=["MariaDB"], indirect=True)
@@ -72,3 +73,30 @@ def test_a_dispatcher_that_was_paused_does_nothing_twice(service, fault):
     service.assert_all_once("acme")
     service.assert_all_once("globex")
     measured(f"7 scans, 7 leases; {ended_meanwhile} of 6 ended while it was paused, all {took:.1f} s after")
+
+
+@pytest.mark.long
+def test_a_dispatcher_that_stands_still_inside_its_claim_loses_its_locks(service, fault):
+    measured = fault("dispatcher stopped inside its claim (limit / 15)", "its tenant goes on; exactly one effect")
+    service.start(dispatchers=0, workers=1)
+    service.ask()
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.killing_dispatcher", "inside"],
+        cwd=PROJECT, env=environment_of(service.installation), stderr=subprocess.PIPE, text=True,
+    ) as stopped:  # fmt: skip
+        try:
+            service.seconds_until(lambda: state_of(stopped.pid) == "T")
+            service.processes.add("dispatcher-0")
+            began_at = time.monotonic()
+            service.ask()
+            accepted = time.monotonic() - began_at
+            took = service.wait_for_end()
+            os.kill(stopped.pid, signal.SIGCONT)
+            said = stopped.communicate(timeout=30)[1]
+        finally:
+            stopped.kill()
+
+    assert "could not be dispatched" in said and "OperationalError" in said
+    assert service.leases() == [1, 1]
+    service.assert_all_once()
+    measured(f"another scan accepted after {accepted:.1f} s, both ended {took:.1f} s later; woken, it wrote nothing")

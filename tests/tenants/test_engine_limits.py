@@ -58,10 +58,10 @@ def test_a_session_is_strict_bounded_and_of_one_charset(acme, installation):
         cursor.execute(
             "SELECT @@sql_mode LIKE '%%STRICT_ALL_TABLES%%', @@time_zone, @@character_set_connection, "
             "@@innodb_lock_wait_timeout, @@lock_wait_timeout, @@collation_database, "
-            "@@tx_isolation, @@max_statement_time"
+            "@@tx_isolation, @@idle_transaction_timeout, @@max_statement_time"
         )
         *session, seconds = cursor.fetchone()
-        assert session == [1, "+00:00", "utf8mb4", 5, 5, "utf8mb4_unicode_ci", "READ-COMMITTED"]
+        assert session == [1, "+00:00", "utf8mb4", 5, 5, "utf8mb4_unicode_ci", "READ-COMMITTED", 15]
         assert 0 < seconds <= 30
         parameters = connection.get_connection_params()
         assert (parameters["connect_timeout"], parameters["read_timeout"], parameters["write_timeout"]) == (2, 5, 5)

@@ -16,6 +16,9 @@ SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY
 # Seconds without a byte from the server before the client gives up: a stopped server must not stop us with it.
 READ_TIMEOUT = {"runtime": 5, "migration": 600, "admin": 60}
 LOCK_TIMEOUT = 5  # seconds; the default for metadata locks is a day, and a waiting ALTER blocks every plain SELECT
+# Seconds without a statement before MariaDB undoes an open transaction: a process that was stopped in the middle of one
+# would keep its locks for ever. Less than a lease; nothing here waits for anybody else inside a transaction.
+IDLE_TRANSACTION_TIMEOUT = 15
 NO_SUCH_TABLE, NO_SUCH_COLUMN, BROKEN_VIEW = 1146, 1054, 1356
 # Statements that end the open transaction on MySQL and MariaDB, even when they are then refused; and those that can
 # carry one: prepared, compound and executable comments. Django's own ROLLBACK TO SAVEPOINT is let through.
@@ -85,6 +88,8 @@ class DatabaseWrapper(GuardedWrapper, PatientWrapper):
         read_timeout = READ_TIMEOUT[self.account]
         # Django would send a statement of its own for it. The two servers call it by different names.
         level, self.isolation_level = (self.isolation_level or "read committed").upper().replace(" ", "-"), None
+        # MySQL has no such limit.
+        idle = f", idle_transaction_timeout={IDLE_TRANSACTION_TIMEOUT}" if self.account == "runtime" else ""
         return params | {
             "charset": "utf8mb4",
             "autocommit": True,
@@ -96,6 +101,6 @@ class DatabaseWrapper(GuardedWrapper, PatientWrapper):
             "init_command": (
                 f"SET sql_mode='{SQL_MODE}', time_zone='+00:00', innodb_lock_wait_timeout={LOCK_TIMEOUT}, "
                 f"lock_wait_timeout={LOCK_TIMEOUT} "
-                f"/*M! , tx_isolation='{level}' */ /*!80000 , transaction_isolation='{level}' */"
+                f"/*M! , tx_isolation='{level}'{idle} */ /*!80000 , transaction_isolation='{level}' */"
             ),
         }
