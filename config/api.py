@@ -12,6 +12,8 @@ from rest_framework.response import Response
 
 from scans.exceptions import ScanRefused, TooManyScans
 from tenants.exceptions import (
+    DatabaseBehindError,
+    DatabaseReadOnlyError,
     DatabaseSilentError,
     DeletedMeanwhileError,
     InvalidSlugError,
@@ -109,6 +111,14 @@ ANSWERS: dict[type[Exception], tuple[int, Body]] = {
     TooManyMailsError: (429, {"code": "too_many_mails", "detail": "Too many members were invited. Try again later."}),
     TooBusyError: (503, {"code": "too_busy", "detail": "Too much is asked for at once. Try again shortly."}),
     DatabaseSilentError: (503, SILENT),
+    DatabaseReadOnlyError: (
+        503,
+        {"code": "read_only", "detail": "Nothing can be written at present; reading goes on. Try again shortly."},
+    ),
+    DatabaseBehindError: (
+        503,
+        {"code": "database_behind", "detail": "The database is yet to be brought up to date. Try again shortly."},
+    ),
     TenantUnavailableError: (503, IN_MAINTENANCE),
     SecretError: (503, IN_MAINTENANCE),
     OperationalError: (503, SILENT),

@@ -15,7 +15,7 @@ from scans.limits import require_engine_seconds
 from scans.models import Scan, ScanRun
 from scans.recording import close_what_is_gone, record_finding, record_result, start_run
 from scans.services import require_permission_to_scan, resolve
-from tenants.exceptions import DatabaseSilentError, TenantError, WorkHaltedError
+from tenants.exceptions import DatabaseBehindError, DatabaseSilentError, TenantError, WorkHaltedError
 from tenants.halts import require_not_halted, require_still_served
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,9 @@ def run_scan(message_id: str) -> None:
         _run(lease)
     except LeaseLost as error:
         logger.warning("%s Its engine is stopped and nothing more is written.", error)
+    except DatabaseBehindError as error:
+        logger.warning("%s: %s", lease.scan, error)
+        lease.give_back(Scan.State.BLOCKED, error.code, BLOCKED_SECONDS)
 
 
 def _run(lease: Lease) -> None:
@@ -104,7 +107,7 @@ class Permission:
                 require_still_served(self._scan.profile.engines)
             except WorkHaltedError:
                 self.wish = Scan.State.BLOCKED
-            except DatabaseSilentError:
+            except (DatabaseSilentError, DatabaseBehindError):
                 raise  # as when it was this look that waited: nobody has withdrawn anything
             except (ScanRefused, TenantError) as refusal:
                 self.reason = refusal.code

@@ -49,6 +49,18 @@ class DatabaseSilentError(TenantUnavailableError):
         self.retry_after = retry_after
 
 
+class DatabaseBehindError(TenantUnavailableError):
+    """The tenant's database lacks what the code asks for, as migrations of it have not been applied yet."""
+
+    code = "database_behind"
+
+
+class DatabaseReadOnlyError(TenantUnavailableError):
+    """The database takes no writes at present: its server, or the disk under it, is read-only."""
+
+    code = "read_only"
+
+
 class TenantExistsError(TenantError):
     """A tenant with this slug exists."""
 

@@ -14,7 +14,6 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import Error as DatabaseError
 from django.db import connection, transaction
-from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, F, Q
 
 from tenants.audit.trail import record
@@ -41,6 +40,7 @@ from tenants.models import (
 from tenants.planes import Account
 from tenants.provisioning import PROVISIONERS
 from tenants.provisioning.sqlite import create_file
+from tenants.schema import unapplied_migrations
 from tenants.secrets import make_keys, seal
 
 logger = logging.getLogger(__name__)
@@ -203,11 +203,10 @@ def for_each_tenant(
 
 def migrate_bound_database() -> list[str]:
     """The bound database brought up to date; the names of the migrations that were applied."""
-    executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    plan = unapplied_migrations()
     if plan:
         call_command("migrate", verbosity=0, interactive=False)
-    return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+    return plan
 
 
 def _register(slug: str, name: str, server_name: str | None) -> Tenant:

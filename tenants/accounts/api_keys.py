@@ -8,6 +8,7 @@ import hmac
 import re
 import secrets
 import string
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from django.utils import timezone
 
 from tenants.accounts.models import ApiKey
 from tenants.context import current_tenant
-from tenants.exceptions import InvalidTokenError
+from tenants.exceptions import DatabaseReadOnlyError, InvalidTokenError
 
 MARK = "bhk_"
 FORM = re.compile(r"bhk_([0-9a-f]{32})_([a-z0-9]{12})_([A-Za-z0-9_-]{43})")
@@ -55,7 +56,8 @@ def require_key(text: str) -> ApiKey:
         raise InvalidTokenError("The API key opens nothing.")
     unnoted = Q(last_used_at=None) | Q(last_used_at__lt=now - USE_IS_NOTED_EVERY)
     if key.last_used_at is None or key.last_used_at < now - USE_IS_NOTED_EVERY:
-        ApiKey.objects.filter(unnoted, pk=key.pk).update(last_used_at=now)
+        with suppress(DatabaseReadOnlyError):  # a key opens reading there too
+            ApiKey.objects.filter(unnoted, pk=key.pk).update(last_used_at=now)
     return key
 
 

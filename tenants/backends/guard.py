@@ -17,8 +17,9 @@ from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
 from django.db.transaction import TransactionManagementError
 
 from tenants.breakers import Address, require_answering
-from tenants.exceptions import NoTenantError, TenantUnavailableError, WrongTenantError
+from tenants.exceptions import DatabaseReadOnlyError, NoTenantError, TenantUnavailableError, WrongTenantError
 from tenants.planes import Account, Bound, Plane, current
+from tenants.schema import require_up_to_date
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,10 @@ else:
 
 
 class _BreaksTransactionOnError:
-    """Marks the transaction as broken, so that nothing of it can be committed by code that swallows the error."""
+    """
+    Marks the transaction as broken, so that nothing of it can be committed by code that swallows the error. Other
+    errors are told as what is known of the database, if it is that.
+    """
 
     def __init__(self, wrapper):
         self.wrapper = wrapper
@@ -103,6 +107,8 @@ class _BreaksTransactionOnError:
     def __exit__(self, kind, error, traceback):
         if isinstance(error, OperationalError) and error.args and error.args[0] in BREAKS_TRANSACTION:
             self.wrapper.needs_rollback = self.wrapper.in_atomic_block
+        elif isinstance(error, Error) and self.wrapper.account == "runtime":
+            self.wrapper.explain(error)
 
 
 def _discard(connection) -> None:
@@ -119,6 +125,7 @@ class GuardedWrapper(_Wrapper):
 
     Database: Any  # the driver
     account: Account = "runtime"
+    bound: Bound
     retired = False
     # Whose breaker it is behind: a tenant's runtime account, where there is a server.
     server_address: Address | None = None
@@ -182,6 +189,13 @@ class GuardedWrapper(_Wrapper):
         if self.server_address is not None:
             require_answering(self.server_address)
 
+    def explain(self, error: Error) -> None:
+        """After the ``error`` of a statement: raises what is known of the database, where that is what it failed of."""
+        if self.says_read_only(error.__cause__):
+            raise DatabaseReadOnlyError(f"The database of {self.bound} is read-only: {error}") from error
+        if self.bound.plane is Plane.TENANT and self.says_missing(error.__cause__):
+            require_up_to_date()
+
     def get_new_connection(self, conn_params):
         bound = self.require_own_plane()
         connection = super().get_new_connection(conn_params)
@@ -219,6 +233,13 @@ class GuardedWrapper(_Wrapper):
 
     def says_nobody(self, error: Exception) -> bool:
         """Whether the driver's ``error`` means that a database has no view of that form."""
+        raise NotImplementedError
+
+    def says_missing(self, error: BaseException | None) -> bool:
+        """Whether the driver's ``error`` may mean that a table or column is not there."""
+        raise NotImplementedError
+
+    def says_read_only(self, error: BaseException | None) -> bool:
         raise NotImplementedError
 
     def copy(self, alias=None):

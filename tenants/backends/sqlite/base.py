@@ -55,3 +55,9 @@ class DatabaseWrapper(GuardedWrapper, base.DatabaseWrapper):
 
     def says_nobody(self, error):
         return error.sqlite_errorcode in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB)
+
+    def says_missing(self, error):
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR  # it has no code of its own
+
+    def says_read_only(self, error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY

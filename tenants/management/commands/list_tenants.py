@@ -7,6 +7,7 @@ from tenants.context import control_plane, fleet_context
 from tenants.exceptions import TenantError
 from tenants.management.base import TenancyCommand
 from tenants.models import Tenant
+from tenants.schema import unapplied_migrations
 
 COLUMNS = ["slug", "name", "state", "server", "generation", "created_at", "id"]
 
@@ -44,9 +45,10 @@ def _database_of(tenant: Tenant) -> str:
     try:
         with fleet_context(tenant):
             connection.ensure_connection()
+            missing = unapplied_migrations()
     except (DatabaseError, TenantError) as error:
         return " ".join(str(error).split())
-    return "ok"
+    return f"behind: {', '.join(missing)}" if missing else "ok"
 
 
 def _as_json(rows: list[dict]) -> str:
