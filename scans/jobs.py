@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import partial
 from uuid import UUID
 
 from rq import get_current_job
@@ -78,8 +79,7 @@ def _run(lease: Lease) -> None:
     if permission.wish == Scan.State.BLOCKED:
         lease.give_back(Scan.State.BLOCKED, WorkHaltedError.code, BLOCKED_SECONDS)
         return
-    with lease.write():
-        close_what_is_gone(scan)
+    lease.record(partial(close_what_is_gone, scan))
     lease.finish(*((Scan.State.PARTIAL, permission.reason) if permission.reason else _verdict(scan)))
 
 
@@ -117,16 +117,13 @@ class Permission:
 def _run_engine(lease: Lease, name: str, target: EngineTarget, permission: Permission, share: tuple[int, int]) -> None:
     engine = ENGINES[name]
     options = from_json(engine.Options, lease.scan.profile.engines[name])
-    with lease.write():
-        run = start_run(lease, name)
+    run = lease.record(partial(start_run, lease, name))
     reported_at = 0.0
     for event in run_engine(engine, target, options, LIMITS, should_stop=permission.is_gone):
         if isinstance(event, FindingEvent):
-            with lease.write():
-                record_finding(run, engine.RULES[event.rule_key], event, target.host)
+            lease.record(partial(record_finding, run, engine.RULES[event.rule_key], event, target.host))
         elif isinstance(event, EngineResult):
-            with lease.write():
-                record_result(run, event)
+            lease.record(partial(record_result, run, event))
         elif isinstance(event, Progress) and time.monotonic() - reported_at >= REPORT_SECONDS:
             reported_at = time.monotonic()
             lease.report(_percent(event, *share), f"{name}: {event.message}")

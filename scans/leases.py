@@ -4,14 +4,19 @@ Who may write what a scan found: the holder of the lease on its row in the outbo
 Times are the database's, so that workers' clocks do not matter.
 """
 
-from collections.abc import Iterator
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import wraps
+from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import models, transaction
+from django.db import OperationalError, models, transaction
 from django.db.models import ExpressionWrapper, F, Q
 from django.db.models.functions import Coalesce, Now
 
@@ -21,15 +26,46 @@ from scans.models import Scan, ScanCounter, TaskQueue
 from scans.states import COMES_FROM, move
 from scans.wakeup import wake_after_commit
 
+logger = logging.getLogger(__name__)
+P, T = ParamSpec("P"), TypeVar("T")
+
 REDISPATCH_SECONDS = 40  # a task that no worker has taken by then was lost on the way
 ATTEMPTS = 3  # leases in a row that nobody gave back: then the scan is taken for what ends its workers
 WAITS_AT_MOST = timedelta(days=7)  # from being asked for to its first start
+DEADLOCK, LOCK_WAIT = 1213, 1205  # MariaDB's and MySQL's; of SQLite's transactions one begins at a time
+TRIES = 3
+
+
+def pause() -> None:
+    time.sleep(random.uniform(0.05, 0.5))  # noqa: S311  so that two do not meet again
+
+
+def again_after(*codes: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """For a function that is one transaction: three times at most, as long as the database undoes it for another's."""
+
+    def trying(act: Callable[P, T]) -> Callable[P, T]:
+        @wraps(act)
+        def tried(*args: P.args, **kwargs: P.kwargs) -> T:
+            for _ in range(TRIES - 1):
+                try:
+                    return act(*args, **kwargs)
+                except OperationalError as error:
+                    if error.args[0] not in codes:
+                        raise
+                    logger.warning("%s is done again: %s", act.__name__, error)
+                pause()
+            return act(*args, **kwargs)
+
+        return tried
+
+    return trying
 
 
 def seconds_from_now(seconds: float) -> ExpressionWrapper:
     return ExpressionWrapper(Now() + timedelta(seconds=seconds), output_field=models.DateTimeField())
 
 
+@again_after(DEADLOCK)  # and what waits for a lock keeps other tenants waiting: the next round is its other try
 def claim_next() -> TaskQueue | None:
     """
     The first task that is due, claimed so that no other dispatcher takes it; ``None`` when there is none, or no room
@@ -57,6 +93,7 @@ def put_back(task: TaskQueue, seconds: float) -> None:
     )
 
 
+@again_after(DEADLOCK)
 def put_to_rest(task: TaskQueue, scan: Scan) -> bool:
     """
     Whether the scan of a task that nobody holds is not to be run any more, or not now: its worker has died on the way
@@ -83,6 +120,7 @@ def put_to_rest(task: TaskQueue, scan: Scan) -> bool:
     return True
 
 
+@again_after(DEADLOCK, LOCK_WAIT)
 def take_lease(message_id: UUID) -> "Lease | None":
     """``None`` when the task is done, is another worker's, or was never this tenant's: then there is nothing to do."""
     with transaction.atomic():
@@ -132,10 +170,18 @@ class Lease:
                 raise LeaseLost(f"{self.scan} is no longer this worker's (fence {self.fence}).")
             yield
 
+    @again_after(DEADLOCK, LOCK_WAIT)
+    def record(self, act: Callable[[], T]) -> T:
+        """What ``act`` answers, done in one ``write()``."""
+        with self.write():
+            return act()
+
+    @again_after(DEADLOCK, LOCK_WAIT)
     def report(self, progress: int, message: str) -> None:
         with self.write():
             Scan.objects.filter(pk=self.scan.pk).update(progress=progress, message=message[:200])
 
+    @again_after(DEADLOCK, LOCK_WAIT)
     def finish(self, state: str, reason: str = "") -> None:
         """The scan has ended, and its task with it, in one transaction. One that was to be cancelled is cancelled."""
         with self.write():
@@ -144,6 +190,7 @@ class Lease:
             self._row().update(handled_at=Now(), lease_until=None)
             wake_after_commit()
 
+    @again_after(DEADLOCK, LOCK_WAIT)
     def give_back(self, state: str, reason: str = "", seconds: float | None = None) -> None:
         """
         An orderly end of this lease and not of the scan, which goes to ``state``. It is looked at again in ``seconds``,

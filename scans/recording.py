@@ -1,4 +1,4 @@
-"""What engines report becomes rows. Call these inside ``Lease.write()``."""
+"""What engines report becomes rows. Call these by ``Lease.record()``, which may do it again."""
 
 from django.db.models.functions import Now
 

@@ -4,16 +4,21 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import MySQLdb
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from scans.models import Scan, ScanCounter, TaskQueue
+from scans import leases
+from scans.leases import take_lease
+from scans.models import Scan, ScanCounter, ScanRun, TaskQueue
+from scans.recording import start_run
 from tenants.connections import close_tenant_connections
 from tenants.context import tenant_context
 from tests.faults.processes import start_service_again, wait_until
 from tests.invariants.work import add, names
+from tests.scans.test_dispatch import ask
 
 pytestmark = pytest.mark.parametrize("_engine", ["mysql"], ids=["MariaDB"], indirect=True)
 REQUESTS = 40
@@ -104,6 +109,69 @@ def test_a_transaction_in_which_nothing_happened_for_too_long_is_undone(acme, ad
                 add("row 2")
         add("row 3")
     assert names("acme") == {"row 3"}
+
+
+@pytest.fixture
+def lease(acme, alice):
+    ask("acme", alice)
+    with tenant_context("acme"):
+        yield take_lease(TaskQueue.objects.get().message_id)
+
+
+@pytest.fixture
+def other(acme, installation):
+    """Somebody else's transaction in acme's database."""
+    server = installation.server
+    connection = MySQLdb.connect(
+        host=server.host, port=server.port, user=server.user, passwd=server.password, database=acme.alias
+    )
+    yield connection
+    connection.close()
+
+
+def test_a_workers_write_that_waits_for_a_lock_in_vain_is_done_again(lease, other, monkeypatch):
+    """And a dispatcher's is not at once, as other tenants would wait for it."""
+    pauses = []
+    monkeypatch.setattr(leases, "pause", lambda: pauses.append(other.rollback()))
+    with connection.cursor() as cursor:
+        cursor.execute("SET innodb_lock_wait_timeout = 1")
+    other.query("SELECT * FROM scans_taskqueue, scans_scancounter FOR UPDATE")
+    other.store_result()
+
+    with pytest.raises(OperationalError):
+        leases.claim_next()
+    assert pauses == []
+    run = lease.record(lambda: start_run(lease, "ports"))
+
+    assert pauses == [None] and list(ScanRun.objects.all()) == [run]
+
+
+def test_a_workers_write_that_met_another_in_a_deadlock_is_done_again(lease, other):
+    """The server ends the one that has written less."""
+    tries, has_locked, is_to_go_on = [], threading.Event(), threading.Event()
+
+    def meet():
+        other.query("UPDATE auth_permission SET name = CONCAT(name, '.')")
+        other.query("SELECT * FROM scans_scan FOR UPDATE")
+        other.store_result()
+        has_locked.set()
+        assert is_to_go_on.wait(30)
+        other.query("SELECT * FROM scans_taskqueue FOR UPDATE")
+        other.store_result()
+        other.rollback()
+
+    def write():
+        tries.append(1)
+        is_to_go_on.set()
+        return Scan.objects.filter(pk=lease.scan.pk).update(message="again")
+
+    with ThreadPoolExecutor(1) as pool:
+        met = pool.submit(meet)
+        assert has_locked.wait(30)
+        assert lease.record(write) == 1
+        met.result()
+
+    assert len(tries) == 2 and Scan.objects.get().message == "again"
 
 
 @pytest.mark.long
