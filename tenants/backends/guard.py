@@ -16,7 +16,7 @@ from django.db import Error, OperationalError
 from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
 from django.db.transaction import TransactionManagementError
 
-from tenants.breakers import Address, require_answering
+from tenants.breakers import Address, is_silent, require_answering
 from tenants.exceptions import DatabaseReadOnlyError, NoTenantError, TenantUnavailableError, WrongTenantError
 from tenants.planes import Account, Bound, Plane, current
 from tenants.schema import require_up_to_date
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 # After these the server may have rolled back more, or less, than the caller knows. To go on inside the same atomic()
 # would commit half a transaction: after 1213 the second half, after 1205 both without the statement that failed.
 BREAKS_TRANSACTION = frozenset({1205, 1213, 1317, 1969, 2006, 2013})
+IS_LOST = frozenset({2006, 2013})
 
 
 class GuardedCursor(CursorWrapper):
@@ -73,8 +74,16 @@ class GuardedCursor(CursorWrapper):
 
     def _execute(self, sql, params, *ignored_wrapper_args):
         self.db.before_statement(sql)
-        with self.db.breaks_transaction_on_error:
-            return super()._execute(sql, params, *ignored_wrapper_args)
+        try:
+            with self.db.breaks_transaction_on_error:
+                return super()._execute(sql, params, *ignored_wrapper_args)
+        except OperationalError as error:
+            if not self.db.may_read_again(sql, error):
+                raise
+        self.db.close()
+        self.db.ensure_connection()
+        self.cursor = self.db.create_cursor()
+        return super()._execute(sql, params, *ignored_wrapper_args)
 
     def _executemany(self, sql, param_list, *ignored_wrapper_args):
         self.db.before_statement(sql)
@@ -188,6 +197,11 @@ class GuardedWrapper(_Wrapper):
         """Raises ``DatabaseSilentError``: at once, where a connection or a statement would wait in vain."""
         if self.server_address is not None:
             require_answering(self.server_address)
+
+    def may_read_again(self, sql: str, error: Error) -> bool:
+        """Whether a tenant's connection was cut under a statement that changes nothing, and its server may answer."""
+        was_cut = self.server_address is not None and error.args[0] in IS_LOST and not is_silent(self.server_address)
+        return was_cut and not self.is_in_transaction and sql.startswith("SELECT ")
 
     def explain(self, error: Error) -> None:
         """After the ``error`` of a statement: raises what is known of the database, where that is what it failed of."""

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import MySQLdb
@@ -205,6 +206,50 @@ def test_too_many_connections_are_a_sign_of_life(sick):
         cursor.execute("SELECT SLEEP(1.5)")
         assert cursor.fetchone() == (0,)
     assert breakers._silent == {}
+
+
+def cut(sick, pid):
+    sick.sql(f"KILL {pid}")
+    wait_until(lambda: not sick.sql(f"SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {pid}"))
+
+
+def test_a_read_whose_connection_was_cut_is_done_again_and_no_more_than_that(sick):
+    sick.add("initech")
+    with tenant_context("initech"):
+        add("row")
+        cut(sick, connection.connection.thread_id())
+        assert names("initech") == {"row"}
+        cut(sick, connection.connection.thread_id())
+        with pytest.raises(OperationalError):
+            ScanProfile.objects.filter(name="row").update(name="row 1")
+        connection.close()
+        with pytest.raises(OperationalError), transaction.atomic():
+            add("row 2")
+            cut(sick, connection.connection.thread_id())
+            ScanProfile.objects.count()
+        assert names("initech") == {"row"}
+
+
+def test_a_read_that_is_cut_in_the_middle_is_done_again_once(sick):
+    sick.add("initech")
+    sleeping = "SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT SLEEP%'"
+
+    def read():
+        with tenant_context("initech"), connection.cursor() as cursor:
+            cursor.execute("SELECT SLEEP(20)")
+            return cursor.fetchone()
+
+    def cut_it():
+        wait_until(lambda: sick.sql(sleeping))
+        [[pid]] = sick.sql(sleeping)
+        cut(sick, pid)
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        cut_it()
+        cut_it()
+        with pytest.raises(OperationalError):
+            reading.result()
 
 
 def test_waiting_for_a_lock_is_no_silence_and_ends(sick):
