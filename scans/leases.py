@@ -27,7 +27,8 @@ from scans.states import COMES_FROM, move
 from scans.wakeup import wake_after_commit
 
 logger = logging.getLogger(__name__)
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 REDISPATCH_SECONDS = 40  # a task that no worker has taken by then was lost on the way
 ATTEMPTS = 3  # leases in a row that nobody gave back: then the scan is taken for what ends its workers

@@ -40,7 +40,8 @@ def _work_until_asked_to_stop() -> bool:
     wait for it. No child runs then. Another one begins, as Redis refuses to know the same one twice.
     """
     _stop_on_signals()
-    worker, error = None, None
+    worker: TenantWorker | None = None
+    error: RedisError | None = None
     try:
         worker = _make_worker()
         worker.work(logging_level="INFO")
