@@ -63,7 +63,7 @@ def test_members_of_a_tenant_that_is_not_migrated_are_told_so_and_others_are_ser
     assert alice_api.get(SCANS).status_code == 200
     call_command("list_tenants", "--json", "--check")
     found = {row["slug"]: row["database"] for row in json.loads(capsys.readouterr().out)}
-    assert found.pop("initech").endswith("scans.0005_turns") and set(found.values()) == {"ok"}
+    assert "scans.0005_turns" in found.pop("initech") and set(found.values()) == {"ok"}
     call_command("migrate_tenants", "initech")
     assert api.post(SCANS, body, format="json", headers=headers).status_code == 202
 
@@ -90,7 +90,7 @@ def test_a_scan_that_meets_what_is_not_migrated_waits_for_it(ada, installation):
         installation,
         alias,
         "ALTER TABLE scans_scanrun RENAME TO away",
-        "DELETE FROM django_migrations WHERE app = 'scans' AND name = '0005_turns'",
+        "DELETE FROM django_migrations WHERE app = 'scans' AND name >= '0005'",
     )
 
     with tenant_context("initech"):
