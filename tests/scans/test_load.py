@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from datetime import timedelta
 from uuid import uuid4
 
@@ -10,11 +11,12 @@ from django.db import OperationalError
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
-from scans.dispatch import run_round, sweep
+from scans.dispatch import run_dispatcher, run_round, sweep
 from scans.leases import take_lease
 from scans.load import Loads
 from scans.models import Scan, ScanEvent, Target, TaskQueue
 from scans.services import cancel_scan, retry_scan
+from scans.wakeup import wake_dispatcher
 from tenants import load
 from tenants.connections import close_tenant_connections
 from tenants.context import control_plane, tenant_context
@@ -191,6 +193,31 @@ def test_a_later_note_stands_where_there_was_none_before(alice, acme):
     assert noted("acme") == NONE
 
 
+def test_what_is_no_longer_so_when_it_is_noted_is_not_noted(alice, acme):
+    ask("acme", alice)
+    run_round([acme.id], lambda task: None)
+    loads = Loads()
+    loads.expect([acme.id])
+    run_round([acme.id], loads=loads)
+    with tenant_context("acme"):
+        cancel_scan(scan=Scan.objects.get(), user=alice)
+    run_round([acme.id], loads=loads)
+
+    loads.note()
+
+    assert noted("acme") == NONE
+
+
+def test_of_who_has_asked_a_dispatcher_notes_that_there_is_no_work_and_of_others_nothing(acme, globex):
+    """Another may be about to note what it has measured before."""
+    wake_dispatcher(acme.id)
+    ends_at = time.monotonic() + 30
+
+    run_dispatcher(lambda: noted("acme") is not None or time.monotonic() > ends_at)
+
+    assert (noted("acme"), noted("globex")) == (NONE, None)
+
+
 def test_dispatchers_at_once_note_what_is_there(alice, mallory):
     ask("acme", alice, 3)
     ask("globex", mallory, 2)
@@ -308,8 +335,9 @@ def test_notes_come_after_what_is_sent_and_not_once_a_scan(alice, mallory, acme,
         pass
     assert len(sent) == 2
     loads.note()
+    loads.note()
 
-    assert len(asked.of_loads()) == 2  # what is there, and what is new, for both tenants together
+    assert len(asked.of_loads()) == 2  # what is there, and what is new, for both tenants together, once
 
 
 def plant(count, **loads):
