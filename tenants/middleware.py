@@ -17,6 +17,7 @@ from django.utils.module_loading import import_string
 
 from tenants.accounts.api_keys import MARK, require_key, tenant_of_key
 from tenants.accounts.logins import require_standing
+from tenants.accounts.tries import wait_for_step
 from tenants.audit.provenance import acting
 from tenants.audit.trail import record
 from tenants.bodies import keep_bound
@@ -50,6 +51,11 @@ class PlaneMiddleware:
     def __call__(self, request):
         """Begins and ends unbound, whatever this thread was left with and whatever the view leaves."""
         request.began_at = time.monotonic()
+        response = self._answer(request)
+        wait_for_step(request)
+        return response
+
+    def _answer(self, request):
         prefix, kind = next((each for each in settings.PLANE_PATHS if _is_under(request, each[0])), ("", "unbound"))
         with acting("request", request), unit_of_work(f"request {request_id.get()}"):
             try:

@@ -6,7 +6,7 @@ from django.contrib.auth.hashers import make_password
 from tenants.accounts.roles import is_allowed, is_allowed_anything
 from tenants.accounts.second_factor import GivenCode
 from tenants.accounts.support import supporter
-from tenants.accounts.tries import count_log_in
+from tenants.accounts.tries import answer_in_step, count_log_in
 from tenants.audit.trail import record
 from tenants.context import control_plane
 from tenants.planes import current, require_bound
@@ -27,20 +27,26 @@ class PlaneBackend(ModelBackend):
         if current() is None:  # a tenant that does not exist: it takes as long, and fails
             with control_plane():
                 count_log_in(request, username, unknown_tenant=getattr(request, "asked_tenant", ""))
+                self._look_for(username)  # of a member's two times: who finds no tenant has asked control for it
                 GivenCode("", otp or "")
                 make_password(password)
                 record("log_in_failed")
+            answer_in_step(request)
             return None
         tried = count_log_in(request, username)
         code = GivenCode(username, otp or "")
         user = super().authenticate(request, username=username, password=password, **kwargs)
         if user is None or not code.opens():
             # Of whoever it was, so that it takes as long for an account that there is not.
-            record("log_in_failed", get_user_model().objects.filter(username=username).first())
+            record("log_in_failed", self._look_for(username))
+            answer_in_step(request)
             return None
         tried.succeeded()
         user.gave_code = code.is_needed
         return user
+
+    def _look_for(self, username: str):
+        return get_user_model().objects.filter(username=username).first()
 
     async def aauthenticate(self, request, username=None, password=None, **kwargs):
         """Django's own would not come by the count."""

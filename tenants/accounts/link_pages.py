@@ -16,7 +16,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from tenants.accounts.links import ask_for_reset, choose_password, find_link
 from tenants.accounts.sites import workspace_site
-from tenants.accounts.tries import take_as_long_as_any
+from tenants.accounts.tries import answer_in_step
 from tenants.exceptions import InvalidLinkError, TooManyTriesError
 
 METHODS = ["GET", "HEAD", "POST"]
@@ -60,7 +60,7 @@ def ask(request):
             ask_for_reset(request, form.cleaned_data["username"])
         except TooManyTriesError as error:
             return workspace_site.too_many_tries(request, error)
-        take_as_long_as_any(request)
+        answer_in_step(request)
     return _page(request, "tenants/reset.html", title="Forgotten password", form=form, is_asked=is_asked)
 
 
@@ -79,7 +79,7 @@ def choose(request):
             form.add_error(None, INVALID)
             is_chosen = False
     if form.is_bound and form.non_field_errors():
-        take_as_long_as_any(request)
+        answer_in_step(request)
     return _page(request, "tenants/choose_password.html", title="Choose a password", form=form, is_chosen=is_chosen)
 
 

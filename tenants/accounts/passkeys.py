@@ -28,7 +28,7 @@ from webauthn.helpers import (
 from webauthn.helpers.structs import AuthenticationCredential, UserVerificationRequirement
 
 from tenants.accounts.models import Passkey
-from tenants.accounts.tries import count_nameless, take_as_long_as_any
+from tenants.accounts.tries import answer_in_step, count_nameless
 from tenants.audit.trail import record
 from tenants.context import control_plane
 from tenants.planes import Plane, current, here
@@ -84,7 +84,7 @@ def open_with(request, answer: str) -> Passkey | None:
         with control_plane():
             count_nameless(request, unknown_tenant=request.asked_tenant)
             record("log_in_failed")
-        take_as_long_as_any(request)
+        answer_in_step(request)
         return None
     tried = count_nameless(request)
     passkey = None
@@ -99,7 +99,7 @@ def open_with(request, answer: str) -> Passkey | None:
     except PasskeyRefused as refused:
         logger.warning("A log-in with a passkey failed: %s", refused)
         record("log_in_failed", passkey and passkey.user, **refused.facts)
-        take_as_long_as_any(request)
+        answer_in_step(request)
         return None
     tried.succeeded()
     return passkey

@@ -28,7 +28,7 @@ REMEMBERED = timedelta(days=1)  # since an account's last try
 PER_ADDRESS = 100  # failures, after which it waits for the end of
 WINDOW = timedelta(minutes=15)
 ROWS = 10_000  # of each kind
-REFUSAL_SECONDS = 0.05  # since the request began: no hash hides whether a tenant was found in the registry or not
+STEP_SECONDS = 0.05  # since the request began, and its multiples: when what failed is answered
 AT_ONCE = 100  # that are removed
 AT_ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)  # and not now: a parallel try may have looked at the clock before
 
@@ -74,7 +74,7 @@ def _count(request, username: str, unknown_tenant: str | None, kinds: tuple[Trie
     try:
         return Try(counts, address)
     except TooManyTriesError:
-        take_as_long_as_any(request)
+        answer_in_step(request)
         raise
 
 
@@ -171,10 +171,18 @@ def _refuse(count: _Count, wait: timedelta, address: str) -> None:
     raise TooManyTriesError(max(1, ceil(wait.total_seconds())))
 
 
-def take_as_long_as_any(request) -> None:
-    """An answer that comes so long after its request does not tell what was found, nor where."""
-    began_at = getattr(request, "began_at", time.monotonic())
-    time.sleep(max(0.0, began_at + REFUSAL_SECONDS - time.monotonic()))
+def answer_in_step(request) -> None:
+    """
+    The answer to this request goes out a whole number of steps after it came, so that what was found, and where, is
+    lost in the rounding. What it took says no more after that than before, wherever between two steps it ends.
+    """
+    getattr(request, "_request", request).is_answered_in_step = True  # REST framework's request has Django's inside
+
+
+def wait_for_step(request) -> None:
+    """For the middleware, when nothing is bound any more."""
+    if getattr(request, "is_answered_in_step", False):
+        time.sleep(STEP_SECONDS - (time.monotonic() - request.began_at) % STEP_SECONDS)
 
 
 def _key(*parts: str) -> str:

@@ -10,10 +10,11 @@ from tenants.accounts.tries import PER_ACCOUNT
 from tenants.context import control_plane, login_context
 from tests.installation import PASSWORD
 from tests.routes.asking import ask, canonical
-from tests.routes.log_in_timing import DELAY, DELAYED, REFUSED, Attempt
+from tests.routes.log_in_timing import DELAY, DELAYED, Attempt
 from tests.routes.measuring import in_rounds
 from tests.tenants.states import set_state
 
+TOO_MANY = 429
 PLANES = (lambda: login_context("acme"), lambda: login_context("globex"), control_plane)
 
 
@@ -27,15 +28,15 @@ class Measuring:
         self.client = world.client("anonymous")
         self.client.defaults["HTTP_HOST"] = "localhost"
 
-    def take(self, door: str, attempts: dict[str, Attempt], rounds: int, order, clock, fastest_of: int):
+    def take(self, door: str, attempts: dict[str, Attempt], status: int, rounds: int, order, clock, fastest_of: int):
         """Nanoseconds of each attempt, and of the usual one with the delay. Raises if they are not answered alike."""
         forget_tries()
-        if attempts is REFUSED:
+        if status == TOO_MANY:
             self._use_up(door, attempts)
-        self.require_alike(door, attempts)
+        self.require_alike(door, attempts, status)
 
         def once(attempt: Attempt, delay: int = 0) -> int:
-            if attempts is not REFUSED:
+            if status != TOO_MANY:
                 forget_tries()
             began = clock()
             self.ask(door, attempt)
@@ -59,13 +60,14 @@ class Measuring:
         form = {"username": attempt.username, "password": attempt.password}
         return ask(self.client, "POST", f"/t/{attempt.slug}/login/", form)
 
-    def require_alike(self, door: str, attempts: dict[str, Attempt]) -> None:
+    def require_alike(self, door: str, attempts: dict[str, Attempt], status: int) -> None:
         answers = {}
         for name, each in attempts.items():
-            status, headers, cookies, text = canonical(self.ask(door, each), each.slug, each.username)
+            answered, headers, cookies, text = canonical(self.ask(door, each), each.slug, each.username)
             headers.pop("Content-Length")  # of a page with a longer slug
             waits = headers.pop("Retry-After", None) is not None  # for so many seconds, and they go by
-            answers[name] = (status, headers, waits, cookies, text)
+            answers[name] = (answered, headers, waits, cookies, text)
+            assert answered == status, f"{name} is answered with {answered}"
         usual = next(iter(answers))
         other = [name for name, answer in answers.items() if answer != answers[usual]]
         assert not other, f"{other} are not answered as {usual}: {[answers[name] for name in [*other, usual]]}"

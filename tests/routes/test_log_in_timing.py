@@ -1,9 +1,13 @@
 """tests/routes/log_in_timing.py: what it asks is answered alike, and its judgement, on times that are made up."""
 
+import random
+import time
+
 import pytest
+from django.db.backends.utils import CursorWrapper
 
 from tests.routes import log_in_timing
-from tests.routes.log_in_timing import DELAYED, FAILED, GROUPS, REFUSED, USUAL, as_times, examine, main
+from tests.routes.log_in_timing import DELAYED, FAILED, GROUPS, USUAL, as_times, examine, main
 from tests.routes.test_timing import RATE, times
 
 
@@ -11,13 +15,36 @@ from tests.routes.test_timing import RATE, times
 def test_what_is_measured_is_refused_and_answered_alike(world, name):
     from tests.routes.measuring_log_ins import Measuring
 
-    measuring, (door, attempts) = Measuring(world), GROUPS[name]
-    if attempts is REFUSED:
-        measuring._use_up(door, attempts)
-    measuring.require_alike(door, attempts)
+    measuring, (door, attempts, status) = Measuring(world), GROUPS[name]
 
-    status = measuring.ask(door, next(iter(attempts.values()))).status_code
-    assert status == (429 if attempts is REFUSED else {"api": 401, "page": 200, "reset": 200}[door])
+    taken = measuring.take(door, attempts, status, 1, random.Random(1), time.perf_counter_ns, 1)
+
+    assert taken.keys() == {*attempts, DELAYED}
+
+
+@pytest.mark.parametrize("name", [name for name, (_, attempts, _) in GROUPS.items() if attempts is FAILED])
+def test_each_reason_to_fail_takes_as_many_statements(world, name, monkeypatch):
+    from tests.routes.measuring_log_ins import Measuring, forget_tries
+
+    measuring, (door, attempts, _), asked = Measuring(world), GROUPS[name], []
+    execute = CursorWrapper._execute_with_wrappers
+
+    def count(self, sql, *rest, **options):
+        asked.append(sql)
+        return execute(self, sql, *rest, **options)
+
+    monkeypatch.setattr(CursorWrapper, "_execute_with_wrappers", count)
+
+    def statements(attempt) -> int:
+        forget_tries()
+        asked.clear()
+        measuring.ask(door, attempt)
+        return len(asked)
+
+    # The fewest: now and then one asks for what it has known for a second.
+    counted = {each: min(statements(attempt) for _ in range(4)) for each, attempt in attempts.items()}
+
+    assert len(set(counted.values())) == 1, counted
 
 
 def made_up(slower: str, factor: float = 1.05) -> dict[str, list[int]]:
@@ -60,6 +87,6 @@ def test_the_command_fails_when_something_is_found(monkeypatch, capsys, slower, 
     monkeypatch.setattr(measuring, "open_installation", lambda engine, home: nullcontext())
     monkeypatch.setattr(measuring_log_ins, "Measuring", MadeUp)
 
-    assert main([]) == code
+    assert main(["--hashes", "deployed"]) == code  # the light ones would stay in this process
     assert log_in_timing.GROUPS.keys() == GROUPS.keys()
     assert f"5 doors, {5 if code else 0} faults" in capsys.readouterr().out

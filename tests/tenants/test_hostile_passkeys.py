@@ -297,7 +297,7 @@ PARTS = ["clientDataJSON", "authenticatorData", "signature", "userHandle", "id"]
 
 @pytest.mark.parametrize("name", PARTS)
 def test_no_byte_of_an_answer_can_be_another(keys, monkeypatch, name):
-    monkeypatch.setattr(passkeys, "take_as_long_as_any", lambda request: None)
+    monkeypatch.setattr(passkeys, "answer_in_step", lambda request: None)
     scene = Scene(keys, None)
     answer, browser = scene.shown(), visitor(scene.browser)
     text = answer["id"] if name == "id" else answer["response"][name]

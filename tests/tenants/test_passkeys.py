@@ -339,7 +339,7 @@ def test_a_question_of_no_tenants_is_none_of_the_consoles(acme):
 
 def test_every_refusal_takes_as_long_as_any(key, monkeypatch):
     waited = []
-    monkeypatch.setattr(passkeys, "take_as_long_as_any", waited.append)
+    monkeypatch.setattr(passkeys, "answer_in_step", waited.append)
     for site in (ACME, GLOBEX, "/t/nobody/"):
         assert not opens(key, site, flags=1)
 

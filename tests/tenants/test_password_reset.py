@@ -136,7 +136,7 @@ def test_what_was_typed_is_looked_up_by_the_sender_alone_and_stands_nowhere():
 
 @pytest.mark.parametrize(("slug", "username"), [("acme", "alice"), ("acme", "nobody"), ("globey", "alice")])
 def test_an_answer_takes_a_time_of_its_own_whatever_was_found(monkeypatch, slug, username):
-    monkeypatch.setattr(tries, "REFUSAL_SECONDS", 0.5)
+    monkeypatch.setattr(tries, "STEP_SECONDS", 0.5)
     for answer in (lambda: ask(slug, username), lambda: choose(f"{'0' * 32}-{'A' * 43}", slug)):
         began_at = time.monotonic()
         assert answer().status_code == 200

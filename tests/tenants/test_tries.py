@@ -199,11 +199,20 @@ def test_a_header_does_not_make_another_address(acme, header):
 
 @pytest.mark.parametrize(("door", "tenant", "username"), DOORS.values(), ids=DOORS.keys())
 def test_a_refusal_takes_a_time_of_its_own_whatever_was_found_before(acme, monkeypatch, door, tenant, username):
-    monkeypatch.setattr(tries, "REFUSAL_SECONDS", 0.5)
+    monkeypatch.setattr(tries, "STEP_SECONDS", 0.5)
     lock(door, tenant, username)
     began_at = time.monotonic()
 
     assert attempt(door, tenant, username).status_code == REFUSED
+    assert time.monotonic() - began_at >= 0.5
+
+
+@pytest.mark.parametrize(("door", "tenant", "username"), DOORS.values(), ids=DOORS.keys())
+def test_so_does_a_failure(acme, monkeypatch, door, tenant, username):
+    monkeypatch.setattr(tries, "STEP_SECONDS", 0.5)
+    began_at = time.monotonic()
+
+    assert attempt(door, tenant, username).status_code != REFUSED
     assert time.monotonic() - began_at >= 0.5
 
 
