@@ -211,7 +211,7 @@ RQ_QUEUES = {"default": {"URL": _env.redis_url, "DEFAULT_TIMEOUT": 3600, "SERIAL
 RQ = {
     "JOB_CLASS": "tenants.jobs.TenantJob",
     "QUEUE_CLASS": "tenants.jobs.TenantQueue",
-    "WORKER_CLASS": "tenants.jobs.TenantWorker",
+    "WORKER_CLASS": "tenants.workers.TenantWorker",
     "COMMIT_MODE": "on_db_commit",
 }
 RQ_SHOW_ADMIN_LINK = False

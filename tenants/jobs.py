@@ -20,14 +20,12 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.module_loading import import_string
 from django_rq.queues import DjangoRQ
-from redis import RedisError, ResponseError
-from rq import Worker
+from redis import ResponseError
 from rq.exceptions import NoSuchJobError, StopRequested
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from tenants.audit.provenance import acting
-from tenants.binding import unbound
 from tenants.connections import close_tenant_connections
 from tenants.context import ACTIVE, current_record, require_state, tenant_context
 from tenants.exceptions import (
@@ -37,7 +35,6 @@ from tenants.exceptions import (
     WrongTenantError,
 )
 from tenants.registry import TenantRecord, registry
-from tenants.secrets import give_up_fleet_key
 from tenants.sentinel import unchanged, unit_of_work
 from tenants.tracebacks import places
 
@@ -207,44 +204,6 @@ class TenantQueue(DjangoRQ):
                     job.refusal = job.refusal or "it was made for another queue"
                     job.origin = queue.name
             return found
-
-
-class TenantWorker(Worker):
-    """
-    RQ's forking worker. It begins unbound and without the fleet key, wherever it was started; the child starts unbound
-    and without connections, and the parent keeps none either.
-    """
-
-    def __init__(self, *args, **kwargs):
-        kwargs |= {"job_class": TenantJob, "queue_class": TenantQueue, "serializer": JSONSerializer}
-        super().__init__(*args, **kwargs)
-
-    def work(self, *args, **kwargs):
-        give_up_fleet_key()
-        with unbound():
-            return super().work(*args, **kwargs)
-
-    def execute_job(self, job, queue):
-        close_tenant_connections()
-        super().execute_job(job, queue)
-
-    def monitor_work_horse(self, job, queue, execution):
-        """The child works for a tenant's database, and is waited for whether Redis takes the heartbeats or not."""
-        while True:
-            try:
-                return super().monitor_work_horse(job, queue, execution)
-            except RedisError as error:
-                if not self.horse_pid:
-                    raise
-                logger.warning("Redis does not answer while job %s runs: %s", job.id, error)
-
-    def run_maintenance_tasks(self):
-        try:
-            super().run_maintenance_tasks()
-        except Exception as error:  # RQ's worker would end, and so would the next one
-            if isinstance(error, RedisError) and not isinstance(error, ResponseError):  # Redis is not there
-                raise
-            logger.exception("RQ's maintenance met something in Redis that it cannot read")
 
 
 def _require_no_options(options: dict) -> None:

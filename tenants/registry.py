@@ -111,12 +111,20 @@ class TenantRecord:
 
 class Registry:
     def __init__(self):
-        self.start_over()
-
-    def start_over(self) -> None:
         self._lock = threading.Lock()
         self._polling = threading.Lock()
         self.clear()
+
+    def after_fork(self) -> None:
+        """
+        In the child: what its parent knew, as old as it is. Another thread of the parent may have held the locks; and
+        been about to write, if it was this one.
+        """
+        is_whole = not self._lock.locked()
+        self._lock = threading.Lock()
+        self._polling = threading.Lock()
+        if not is_whole:
+            self.clear()
 
     def clear(self) -> None:
         with self._lock:
@@ -152,6 +160,11 @@ class Registry:
             return self._cached(key) or self._load(key)
         except DatabaseError as error:
             raise TenantUnavailableError("The control database cannot be read.") from error
+
+    def __contains__(self, tenant_id: object) -> bool:
+        """Whether this process has read it, however long ago."""
+        with self._lock:
+            return tenant_id in self._records
 
     def look(self) -> None:
         """For what must not act on anything older. Raises ``TenantUnavailableError``."""
@@ -284,4 +297,4 @@ def _committed_control() -> Iterator[None]:
 
 
 registry = Registry()
-os.register_at_fork(after_in_child=registry.start_over)  # another thread of the parent may have held its locks
+os.register_at_fork(after_in_child=registry.after_fork)

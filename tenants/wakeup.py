@@ -5,9 +5,12 @@ missed, so that Redis may be down, full or empty and nothing that was accepted i
 
 import logging
 import time
+from functools import cache
+from math import ceil
 from uuid import UUID
 
 import django_rq
+from django.conf import settings
 from django.db.models.functions import Now
 from redis import Redis, RedisError
 
@@ -19,7 +22,12 @@ ANSWER_SECONDS = 2.0  # a Redis that hangs must not hang who asks it
 
 
 def connect(seconds: float = ANSWER_SECONDS) -> Redis:
-    """A client that waits ``seconds`` for an answer at most; RQ's own would wait for ever."""
+    """A client that waits ``seconds`` for an answer at most; RQ's own would wait for ever. It keeps its connections."""
+    return _client(settings.RQ_QUEUES["default"]["URL"], seconds)
+
+
+@cache
+def _client(url: str, seconds: float) -> Redis:
     client = django_rq.get_connection("default")
     client.connection_pool.connection_kwargs["socket_timeout"] = seconds
     return client
@@ -46,7 +54,7 @@ def hint(tenant_id: UUID) -> None:
 def wait(key: str, seconds: float) -> list[UUID]:
     """The tenants that have asked, oldest first; after ``seconds`` without any, none. 0 does not wait."""
     try:
-        redis = connect(seconds + ANSWER_SECONDS)
+        redis = connect(ceil(seconds) + ANSWER_SECONDS)
         first = redis.bzpopmin(key, timeout=seconds) if seconds else None
         if seconds and first is None:
             return []

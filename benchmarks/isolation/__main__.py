@@ -41,17 +41,18 @@ WITH_DATABASE = 1_000
 
 
 class Installation:
-    """A home with so many tenants, made by the product in a process of its own."""
+    """A home that the module ``prepare`` has made, by the product, in a process of its own."""
 
     clock = "wall"
+    prepare = "benchmarks.isolation.prepare"
 
-    def __init__(self, home: Path, registered: int, databases: int, server: MariaDB | None):
+    def __init__(self, home: Path, server: MariaDB | None, *arguments: object):
         self.environment = {
             name: value for name, value in os.environ.items() if name.startswith(("PATH", "PYTHON", "LD_"))
         } | {"BULKHEAD_HOME": str(home), "PYTHONPATH": str(ROOT), "BULKHEAD_REQUESTS_PER_MINUTE": "0"}
-        argv = ["--registered", str(registered), "--databases", str(databases)]
+        argv = [str(argument) for argument in arguments]
         if server is not None:
-            control = f"control_{registered}_{databases}"
+            control = f"control_{home.name}"
             login = {"host": server.host, "port": server.port, "user": server.user, "passwd": server.password}
             with closing(MySQLdb.connect(**login)) as connection, connection.cursor() as cursor:
                 cursor.execute(f"CREATE DATABASE {control} COLLATE utf8mb4_unicode_ci")
@@ -60,7 +61,7 @@ class Installation:
             address = f"{server.user}:{server.password}@{server.host}:{server.port}"
             self.environment["DATABASE_URL"] = f"mysql://{address}/{control}"
         subprocess.run(
-            [sys.executable, "-m", "benchmarks.isolation.prepare", *argv],
+            [sys.executable, "-m", self.prepare, *argv],
             env=self.environment | {"DJANGO_SETTINGS_MODULE": "benchmarks.isolation.settings"},
             check=True,
         )
@@ -162,7 +163,9 @@ def main(engine: str, rounds: int, registered: tuple[int, ...]) -> None:
         databases = {1: 1, 100: 1, 10_000: WITH_DATABASE}
         say("work", "ratio", "wanted", "noise", "base, ms")
         say("---", "---", "---", "---", "---")
-        made = [Installation(scratch / f"{n}", n, databases[n], server) for n in registered]
+        made = [
+            Installation(scratch / f"{n}", server, "--registered", n, "--databases", databases[n]) for n in registered
+        ]
         of_credentials(made[0], rounds)  # first, as the next: tokens live for ten minutes
         if made[1:]:
             by_number_registered(made, rounds)

@@ -22,7 +22,7 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from benchmarks.isolation.rows.models import Row  # noqa: E402
+from benchmarks.isolation.rows.models import Outbox, Row  # noqa: E402
 from tenants.accounts.api_keys import make_key  # noqa: E402
 from tenants.accounts.models import User  # noqa: E402
 from tenants.context import control_plane, fleet_context, server_plane, tenant_context  # noqa: E402
@@ -35,17 +35,28 @@ from tenants.tokens import TenantRefreshToken  # noqa: E402
 ROWS = 1000
 
 
-def make_first():
+def make_home(server):
+    """``server``: host, port, admin_user and admin_password of a MariaDB, or None."""
     prepare_home()
     with control_plane():
         call_command("migrate", verbosity=0)
-    if options.server:
-        add_database_server(name="maria", **json.loads(options.server))
-    create_tenant(slug="acme")
+    if server:
+        add_database_server(name="maria", **server)
+
+
+def make_tenant(slug):
+    """In full, with the tables of the benchmarks."""
+    create_tenant(slug=slug)
     with control_plane():
-        tenant = find_tenant("acme")  # with its server
+        tenant = find_tenant(slug)  # with its server
     with fleet_context(tenant, "migration"), connection.schema_editor() as editor:
         editor.create_model(Row)
+        editor.create_model(Outbox)
+    return tenant
+
+
+def make_first():
+    tenant = make_tenant("acme")
     with tenant_context(tenant):
         Row.objects.bulk_create(Row(name=f"row {n}", host="shop.example", port=443) for n in range(ROWS))
         user = User.objects.create_user("alice", role="owner")
@@ -61,7 +72,7 @@ def register(first, count):
         for tenant in tenants:
             secret = seal("0" * 64, key="runtime", tenant=tenant.pk, field="signing_key", version=1)
             keys.append(TenantKey(tenant=tenant, number=1, sealed_key=secret))
-            if options.server:
+            if PROVISIONERS[first.server.engine].HAS_ACCOUNTS:
                 secret = seal("p" * 32, key="runtime", tenant=tenant.pk, field="runtime_password", version=1)
                 user = _account_name(tenant, "runtime", version=1)
                 credentials.append(
@@ -73,16 +84,11 @@ def register(first, count):
     return tenants
 
 
-def make_databases(first, tenants):
+def make_databases(first, tenants, tables):
+    """Copies of the first one's, with these tables alone, and one row in each that has any."""
     provisioner = PROVISIONERS[first.server.engine]
     if not provisioner.HAS_ACCOUNTS:
-        with closing(sqlite3.connect(sqlite.path_of(first.alias))) as database:
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        for tenant in tenants:
-            shutil.copy(sqlite.path_of(first.alias), sqlite.path_of(tenant.alias))
-            with closing(sqlite3.connect(sqlite.path_of(tenant.alias))) as database:
-                database.execute("DROP VIEW tenant_identity")
-                database.execute(f"CREATE VIEW tenant_identity AS SELECT '{tenant.alias}' AS identity")
+        copy_files(sqlite.path_of(first.alias), tenants, tables)
         return
     with control_plane():
         credentials = {each.tenant_id: each for each in TenantCredential.objects.filter(account="runtime")}
@@ -90,8 +96,28 @@ def make_databases(first, tenants):
         for tenant in tenants:
             provisioner.create_database(tenant.alias)
             provisioner.create_account(tenant.alias, credentials[tenant.pk])
-            cursor.execute(f"CREATE TABLE {tenant.alias}.rows_row LIKE {first.alias}.rows_row")
-            cursor.execute(f"INSERT INTO {tenant.alias}.rows_row SELECT * FROM {first.alias}.rows_row LIMIT 1")
+            for table in tables:
+                cursor.execute(f"CREATE TABLE {tenant.alias}.{table} LIKE {first.alias}.{table}")
+                cursor.execute(f"INSERT INTO {tenant.alias}.{table} SELECT * FROM {first.alias}.{table} LIMIT 1")
+
+
+def copy_files(first, tenants, tables):
+    lean = first.with_suffix(".lean")
+    with closing(sqlite3.connect(first)) as database:
+        database.execute(f"VACUUM INTO '{lean}'")
+    with closing(sqlite3.connect(lean, isolation_level=None)) as database:
+        found = database.execute("SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view', 'trigger')")
+        for kind, name in sorted(found.fetchall(), key=lambda each: each[0] == "table"):
+            if name in tables:
+                database.execute(f"DELETE FROM {name} WHERE rowid > (SELECT min(rowid) FROM {name})")
+            elif not name.startswith("sqlite_"):
+                database.execute(f"DROP {kind} IF EXISTS {name}")
+        database.execute("VACUUM")
+    for tenant in tenants:
+        shutil.copy(lean, sqlite.path_of(tenant.alias))
+        with closing(sqlite3.connect(sqlite.path_of(tenant.alias))) as database:
+            database.execute(f"CREATE VIEW tenant_identity AS SELECT '{tenant.alias}' AS identity")
+    lean.unlink()
 
 
 def plain_database(tenant, credential):
@@ -110,27 +136,30 @@ def plain_database(tenant, credential):
     }
 
 
-def main():
-    first, alice = make_first()
-    others = register(first, options.registered)
-    make_databases(first, others[: options.databases - 1])
-    with tenant_context(first):
-        keys = [str(key) for key in Row.objects.order_by("id").values_list("id", flat=True)]
+def write_about(tenants, **more):
     with control_plane():
         credentials = {each.tenant_id: each for each in TenantCredential.objects.filter(account="runtime")}
-    with_database = [first, *others[: options.databases - 1]]
-    about = alice | {
-        "keys": keys,
-        "slugs": [tenant.slug for tenant in with_database],
-        "plain": {tenant.slug: plain_database(tenant, credentials.get(tenant.pk)) for tenant in with_database},
+    about = more | {
+        "slugs": [tenant.slug for tenant in tenants],
+        "plain": {tenant.slug: plain_database(tenant, credentials.get(tenant.pk)) for tenant in tenants},
     }
     (settings.BULKHEAD_HOME / "about.json").write_text(json.dumps(about))
+
+
+def main():
+    make_home(options.server)
+    first, alice = make_first()
+    others = register(first, options.registered)
+    make_databases(first, others[: options.databases - 1], ["rows_row"])
+    with tenant_context(first):
+        keys = [str(key) for key in Row.objects.order_by("id").values_list("id", flat=True)]
+    write_about([first, *others[: options.databases - 1]], keys=keys, **alice)
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--registered", type=int, default=1)
 parser.add_argument("--databases", type=int, default=1)
-parser.add_argument("--server", help="host, port, admin_user and admin_password as JSON: MariaDB")
+parser.add_argument("--server", type=json.loads, help="host, port, admin_user and admin_password as JSON: MariaDB")
 
 if __name__ == "__main__":
     options = parser.parse_args()

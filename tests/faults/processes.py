@@ -10,6 +10,7 @@ from pathlib import Path
 
 from config.env import PROJECT
 from scans.engines.runner import CHILD
+from tenants.workers import WAITING
 from tests.faults.shortened import FACTOR
 from tests.serving import environment_of
 
@@ -144,16 +145,21 @@ class Processes:
         return self.children(self.running[name].pid)
 
     def horses(self) -> list[int]:
-        return [pid for name in self.names("worker") for pid in self.children_of(name)]
+        """The children of workers that have a job; each worker has one more, that waits for the next."""
+        return [pid for name in self.names("worker") for pid in self.horses_of(name)]
+
+    def horses_of(self, name: str) -> list[int]:
+        return [pid for pid in self.children_of(name) if _name_of(pid) != WAITING]
 
     def engines(self) -> list[int]:
         return [pid for pid in self.pids() if str(CHILD) in _command_of(pid)]
 
     def strangers(self) -> list[int]:
-        """What carries our mark and is neither a process of ours nor a worker of the web server."""
+        """What carries our mark and is neither a process of ours nor waits for work of one."""
         ours = {process.pid for process in self.running.values()}
         web = set(self.children(self.running["web"].pid)) if "web" in self.running else set()
-        return [pid for pid in self.pids() if pid not in ours | web]
+        spare = {pid for name in self.names("worker") for pid in self.children_of(name)} - set(self.horses())
+        return [pid for pid in self.pids() if pid not in ours | web | spare]
 
     def kill_worker_of(self, port: int) -> bool:
         """The worker, with its child, whose engine scans this port; another one is started. False if there is none."""
@@ -178,6 +184,13 @@ class Processes:
             if process.poll() is not None:
                 self.ended_by_themselves.append(f"{name} (exit code {process.returncode})")
                 self.start(name)
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _command_of(pid: int) -> str:

@@ -43,7 +43,7 @@ def test_a_scan_whose_worker_is_killed_is_taken_over(service, fault, whom):
     engine = service.wait_for_engine()
     service.targets["acme"].seconds = 0.3  # whoever asks from now on
     [horse] = service.processes.horses()
-    [name] = [each for each in service.processes.names("worker") if service.processes.children_of(each)]
+    [name] = [each for each in service.processes.names("worker") if service.processes.horses_of(each)]
     if whom != "child":
         service.processes.kill(name)
     if whom != "worker":
@@ -70,7 +70,7 @@ def test_a_worker_that_was_stopped_beyond_its_lease_writes_nothing_more(service,
     engine = service.wait_for_engine()
     service.targets["acme"].seconds = 0.3  # whoever asks from now on
     [horse] = service.processes.horses()
-    [name] = [each for each in service.processes.names("worker") if service.processes.children_of(each)]
+    [name] = [each for each in service.processes.names("worker") if service.processes.horses_of(each)]
     stopped = [service.processes.running[name].pid, horse, engine]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)

@@ -19,7 +19,7 @@ import django_rq  # noqa: E402
 from scans import jobs  # noqa: E402
 from scans.engines.base import FindingEvent, Progress  # noqa: E402
 from scans.leases import Lease  # noqa: E402
-from tenants.jobs import TenantWorker  # noqa: E402
+from tenants.workers import TenantWorker  # noqa: E402
 
 
 def kill():

@@ -29,9 +29,10 @@ from tenants.context import fleet_context, tenant_context
 from tenants.exceptions import NoTenantError, WrongTenantError
 from tenants.facets import Facet
 from tenants.halts import require_still_served
-from tenants.jobs import TenantJob, TenantWorker
+from tenants.jobs import TenantJob
 from tenants.planes import current
 from tenants.registry import registry
+from tenants.workers import TenantWorker
 from tests.invariants.work import add, names
 from tests.tenants.test_connections import leaked_transaction
 from tests.tenants.test_jobs import send

@@ -15,7 +15,8 @@ from rq.job import Job
 
 from scans.models import ScanProfile
 from tenants.context import tenant_context
-from tenants.jobs import TenantJob, TenantWorker
+from tenants.jobs import TenantJob
+from tenants.workers import TenantWorker
 from tests.routes.walking import all_routes
 from tests.tenants.browsing import log_in
 from tests.tenants.test_jobs import broker, failed, handlers, work  # noqa: F401  fixtures

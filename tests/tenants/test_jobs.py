@@ -25,9 +25,10 @@ from scans.models import Scan, ScanCounter, ScanProfile, Target, TaskQueue
 from tenants import secrets
 from tenants.context import control_plane, current_tenant, tenant_context
 from tenants.exceptions import ForgedJobError, NoTenantError, WrongTenantError
-from tenants.jobs import FAILURES_ARE_KEPT_SECONDS, MAX_BYTES, TenantJob, TenantQueue, TenantWorker
+from tenants.jobs import FAILURES_ARE_KEPT_SECONDS, MAX_BYTES, TenantJob, TenantQueue
 from tenants.planes import current
 from tenants.services import suspend_tenant
+from tenants.workers import TenantWorker
 from tests.scans.scanning import manage
 
 RUN_SCAN = "scans.jobs.run_scan"

@@ -30,3 +30,13 @@ class Row(Base):
 
     class Meta:
         app_label = "rows"
+
+
+class Outbox(Base):
+    """As short as a task queue can be, for the dispatchers that ours is compared with."""
+
+    message = models.CharField(max_length=36)
+    is_sent = models.BooleanField(default=False)
+
+    class Meta:
+        app_label = "rows"

@@ -7,8 +7,8 @@ import django_rq
 from redis import RedisError
 from rq.exceptions import StopRequested
 
-from tenants.jobs import TenantWorker
 from tenants.management.base import TenancyCommand
+from tenants.workers import TenantWorker
 
 logger = logging.getLogger(__name__)
 PAUSE_SECONDS = 1.0

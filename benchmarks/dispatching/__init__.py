@@ -1,0 +1,1 @@
+"""How soon a scan starts, and who waits for whom: `python -m benchmarks.dispatching --help`."""
