@@ -30,7 +30,8 @@ def main(arguments: list[str]) -> bool:
     aim += ["--seed", seed] if "/" in seed else ["--state", ROOT / "var" / "faults" / f"{options.engine}.json"]
     aim += ["--seed", seed] if seed and "/" not in seed else []
     are_as_they_should = succeeds("tests.faults", *aim)
-    return succeeds("pytest", "-q", "tests/faults", FAULTS="all") and are_as_they_should
+    # Each test waits for most of its time: two of them, each with processes and servers of its own, share the machine.
+    return succeeds("pytest", "-q", "-n", "2", "tests/faults", FAULTS="all") and are_as_they_should
 
 
 if __name__ == "__main__":
