@@ -115,3 +115,24 @@ def test_a_worker_without_redis_waits_for_it_and_is_stopped_by_a_signal(service,
 
     assert worker.returncode == 0
     measured(f"ended {took:.1f} s after SIGTERM")
+
+
+@pytest.mark.long
+def test_a_worker_that_is_told_to_stop_without_redis_lets_its_child_end(service, fault):
+    measured = fault("SIGTERM to a worker without Redis, a scan running", "its child ends the scan; then it ends")
+    service.start(dispatchers=1, workers=1, seconds=2, profile={"ports": {"wait_ms": 10_000}})
+    service.ask()
+    service.wait_for_engine()
+    worker = service.processes.running["worker-0"]
+    service.redis.process.kill()
+    service.redis.process.wait()
+    try:
+        worker.send_signal(signal.SIGTERM)
+        took = service.seconds_until(lambda: worker.poll() is not None, 40)
+        assert worker.returncode == 0
+        assert service.states() == [("succeeded", "")] and service.leases() == [1]
+    finally:
+        start_service_again(service.redis, service.processes.log("redis"))
+
+    service.assert_all_once()
+    measured(f"ended {took:.1f} s after SIGTERM, its scan succeeded under its one lease")
