@@ -161,11 +161,6 @@ class Registry:
         except DatabaseError as error:
             raise TenantUnavailableError("The control database cannot be read.") from error
 
-    def __contains__(self, tenant_id: object) -> bool:
-        """Whether this process has read it, however long ago."""
-        with self._lock:
-            return tenant_id in self._records
-
     def look(self) -> None:
         """For what must not act on anything older. Raises ``TenantUnavailableError``."""
         try:

@@ -115,8 +115,7 @@ class TenantWorker(Worker):
         self._horse_pid = spare.pid
         # Of a job that nobody has verified yet.
         with suppress(KeyError, TypeError, ValueError, AttributeError, TenantError):
-            if (tenant := UUID(hex=job.meta["tenant"])) not in registry:
-                registry.get(tenant)  # the children from here on need not
+            registry.get(UUID(hex=job.meta["tenant"]))  # so that the next children need not look it up
         self._make_spare()
 
     def _make_spare(self):

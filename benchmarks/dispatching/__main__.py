@@ -63,6 +63,8 @@ if __name__ == "__main__":
     parser.add_argument("--tenants", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--sweeps", type=int, default=5, help="rounds in which the sweeping dispatchers take part")
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS), metavar="PART")
+    parser.add_argument("parts", nargs="*", metavar="PART")
     options = parser.parse_args()
-    main(options.engine, options.tenants, options.rounds, options.sweeps, options.parts)
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there are no parts {', '.join(unknown)}")
+    main(options.engine, options.tenants, options.rounds, options.sweeps, options.parts or list(PARTS))

@@ -7,9 +7,7 @@ measured as if it had the machine, and in turns, so that what else the machine d
 
 import os
 import random
-import signal
 import statistics
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -19,143 +17,19 @@ import django
 
 django.setup()
 
-from django.conf import settings  # noqa: E402
 from django.db import transaction  # noqa: E402
 from django_rq import get_queue  # noqa: E402
-from redis import Redis  # noqa: E402
-from rq import Queue  # noqa: E402
 
 from benchmarks.dispatching.starts import Starts, note  # noqa: E402
+from benchmarks.dispatching.systems import Direct, Product, Sweep, System, what_to_scan  # noqa: E402
 from benchmarks.isolation.__main__ import say, spread  # noqa: E402
-from benchmarks.isolation.rows.models import Outbox  # noqa: E402
-from scans.models import Scan, ScanCounter, ScanEvent, ScanProfile, Target, TaskQueue  # noqa: E402
-from scans.services import request_scan  # noqa: E402
-from tenants.accounts.models import User  # noqa: E402
+from scans.models import Scan, ScanCounter, ScanEvent, TaskQueue  # noqa: E402
 from tenants.context import tenant_context  # noqa: E402
 
-WORKERS = 2
 WITHIN = 2.0  # seconds, in which each active tenant asks once, at any moment
 LONGEST = 120.0
 FLOOD, SMALL = 10_000, 5
 JOBS = 100
-redis = Redis.from_url(os.environ["REDIS_URL"])
-
-
-class System:
-    """Processes that are stopped while another system is measured."""
-
-    def __init__(self, stack: ExitStack, *commands: tuple[str, ...]):
-        self.processes = [stack.enter_context(_process(*command)) for command in commands]
-
-    def set_running(self, is_running: bool) -> None:
-        for process in self.processes:
-            process.send_signal(signal.SIGCONT if is_running else signal.SIGSTOP)
-
-    def __enter__(self) -> "System":
-        self.set_running(True)
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.set_running(False)
-
-    def ask(self, slug: str) -> tuple[str, float]:
-        """The message, and when what asks for it was committed."""
-        raise NotImplementedError
-
-
-class Product(System):
-    ended = "ended"
-
-    def __init__(self, stack: ExitStack, workers: int = WORKERS):
-        module = "benchmarks.dispatching.processes"
-        super().__init__(stack, (module, "dispatch"), *[(module, "worker")] * workers)
-
-    def ask(self, slug):
-        at = []
-        with tenant_context(slug), transaction.atomic():
-            transaction.on_commit(lambda: at.append(time.time()))  # before those that wake anybody
-            scan = request_scan(
-                target=Target.objects.get(), profile=ScanProfile.objects.get(name="standard"), user=User.objects.get()
-            )
-            message = str(TaskQueue.objects.get(task_id=scan.number).message_id)
-        return message, at[0]
-
-    def wait_until_first_round_is_over(self) -> None:
-        """Over all tenants, as fast as it can be; it is run once, when a dispatcher starts."""
-        dispatcher, deadline = self.processes[0].pid, time.monotonic() + 600
-        while time.monotonic() < deadline:
-            before = _processor_seconds(dispatcher)
-            time.sleep(2)
-            if 0 < _processor_seconds(dispatcher) - before < 1 and before > 1:
-                return
-
-
-class Stock(System):
-    """RQ as it comes: a worker forks for each job."""
-
-    ended = "started"
-
-    def __init__(self, stack: ExitStack, name: str, *dispatcher: tuple[str, ...], workers: int = WORKERS):
-        self.queue = Queue(name, connection=redis)
-        super().__init__(stack, *dispatcher, *[("benchmarks.dispatching.processes", "stock", name)] * workers)
-
-
-class Direct(Stock):
-    """Whoever asks puts the job into the queue, once its row is committed."""
-
-    def __init__(self, stack: ExitStack, workers: int = WORKERS):
-        super().__init__(stack, "direct", workers=workers)
-
-    def ask(self, slug):
-        at = []
-        with tenant_context(slug), transaction.atomic():
-            row = Outbox.objects.create(message="", is_sent=True)
-            transaction.on_commit(lambda: at.append(time.time()))
-            transaction.on_commit(lambda: self.queue.enqueue(note, str(row.pk)))
-        return str(row.pk), at[0]
-
-
-class Sweep(Stock):
-    """Whoever asks writes a row; a dispatcher looks for it."""
-
-    def __init__(self, stack: ExitStack, library: str):
-        super().__init__(stack, library, ("benchmarks.dispatching.sweeping", library))
-
-    def ask(self, slug):
-        at = []
-        with tenant_context(slug), transaction.atomic():
-            row = Outbox(is_sent=False)
-            row.message = str(row.pk)
-            row.save(force_insert=True)
-            transaction.on_commit(lambda: at.append(time.time()))
-        return row.message, at[0]
-
-
-def _process(module: str, *arguments: str) -> subprocess.Popen:
-    plain = {"DJANGO_SETTINGS_MODULE": "benchmarks.isolation.plain_settings"} if "sweeping" in module else {}
-    command = [sys.executable, "-m", module, *arguments]
-    log = (settings.BULKHEAD_HOME / f"{'-'.join(arguments)}.log").open("ab")
-    process = subprocess.Popen(
-        ["/usr/bin/setpriv", "--pdeathsig", "KILL", *command], env=os.environ | plain, stdout=log, stderr=log
-    )
-    return _Ended(process)
-
-
-class _Ended:
-    def __init__(self, process):
-        self.process = process
-
-    def __enter__(self):
-        return self.process
-
-    def __exit__(self, *error):
-        self.process.kill()
-        self.process.wait()
-
-
-def _processor_seconds(pid: int) -> float:
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def ask_all(system: System, active: list[str], starts: Starts, order: random.Random) -> dict[str, list[float]]:
@@ -241,14 +115,9 @@ def _behind(name: str, system: System, small: list[str], flood: set[str], starts
     say(f"{name}, {len(flood):,} queued", max(waits), last, f"{seconds:.1f}")
 
 
-def _what_to_scan() -> dict:
-    profile = ScanProfile.objects.get(name="standard")
-    return {"target": Target.objects.get(), "profile": profile, "user": User.objects.get()}
-
-
 def _fill(slug: str) -> list[str]:
     with tenant_context(slug), transaction.atomic():
-        number, asked = ScanCounter.objects.get().number, _what_to_scan()
+        number, asked = ScanCounter.objects.get().number, what_to_scan()
         asked["created_by"] = asked.pop("user")
         scans = [Scan(number=number + n, moves=1, **asked) for n in range(1, FLOOD + 1)]
         Scan.objects.bulk_create(scans, batch_size=500)
