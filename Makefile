@@ -59,9 +59,11 @@ coverage: system-test .venv/.with-test ## every branch of the isolation core mus
 		tests/tenants tests/invariants tests/config tests/roles
 	@$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report
 
-bench: system-mysql .venv/.with-test ## what isolation costs, against plain Django (ROUNDS=40; wants a quiet machine)
+bench: system-mysql .venv/.with-test ## what isolation costs, and how soon a scan starts (ROUNDS=40; wants a quiet machine)
 	@$(BIN)/python -m benchmarks.isolation --rounds $(ROUNDS)
 	@$(BIN)/python -m benchmarks.isolation --rounds $(ROUNDS) --engine mysql
+	@$(BIN)/python -m benchmarks.dispatching --rounds $(ROUNDS)
+	@$(BIN)/python -m benchmarks.dispatching --rounds $(ROUNDS) --engine mysql
 
 prove: system-test .venv/.with-test ## the interleaving machine, OPERATIONS=1000000 an engine; goes on where it was stopped
 	@OPERATIONS="$(OPERATIONS)" exec $(BIN)/python -m tools.prove

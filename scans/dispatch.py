@@ -117,10 +117,10 @@ def run_dispatcher(should_stop: Callable[[], bool]) -> None:
     while not should_stop():
         due, few = rounds.due()
         hints |= due
-        waiting |= dict.fromkeys(due)
-        woken = wait_for_work(0 if waiting or few else rounds.wait_seconds())
-        loads.expect(set(few).difference(waiting, woken))
-        waiting |= dict.fromkeys([*few, *woken])
+        woken = wait_for_work(0 if waiting or due or few else rounds.wait_seconds())
+        waiting |= dict.fromkeys([*woken, *due])
+        loads.expect(set(few).difference(waiting))
+        waiting |= dict.fromkeys(few)  # last: hardly any of them has work
         waiting = dict.fromkeys(run_round(takewhile(lambda each: not should_stop(), waiting), hints=hints, loads=loads))
         hints = {tenant: hint for tenant, hint in hints.items() if tenant in waiting}
         loads.go_on()

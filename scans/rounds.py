@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 HINTS_SECONDS = 5.0
 SAME = timedelta(microseconds=500)  # SQLite's clock gives milliseconds, and compares them as text
-AT_ONCE = 5  # of the round over all, between two looks at who has asked: so much is what these may wait for it
+AT_ONCE = 1  # of the round over all, between two looks at who has asked: so much is what these may wait for it
 LONGEST_WAIT_SECONDS = 0.5  # how soon a dispatcher hears that it should stop
 
 

@@ -54,7 +54,7 @@ def latency(active: list[str], starts: Starts, rounds: int, sweeps: int) -> None
         product = Product(stack)
         product.wait_until_first_round_is_over()
         systems = {"product": product, "direct": Direct(stack)}
-        systems |= {f"sweep, {name}": Sweep(stack, name) for name in ("django", "sqlalchemy")}
+        systems |= {f"sweep, {name}": Sweep(stack, name) for name in ("django", "sqlalchemy") if sweeps}
         time.sleep(5)
         for system in systems.values():
             system.set_running(False)
