@@ -41,7 +41,8 @@ def enqueue(task: TaskQueue) -> None:
     """The job's id is the message's: sent twice, it is one job, and the worker compares the two."""
     message_id = str(task.message_id)
     queue = django_rq.get_queue("default", connection=connect())
-    if queue.get_job_position(message_id) is None:  # it may have waited there for longer than it was given
+    # One that was sent before may have waited there for longer than it was given.
+    if not task.dispatches or queue.get_job_position(message_id) is None:
         queue.enqueue(run_scan, message_id, job_id=message_id, job_timeout=-1)
 
 

@@ -134,7 +134,7 @@ class TenantWorker(Worker):
         os.environ |= {"RQ_WORKER_ID": self.name, "RQ_JOB_ID": job_id}
         job = TenantJob.fetch(job_id, connection=self.connection)
         job.refusal, job.origin = refusal or job.refusal, queue_name
-        self.execution = Execution.fetch(execution_id, job_id, connection=self.connection)
+        self.execution = Execution(execution_id, job_id, connection=self.connection)
         self.execution._job = job
         self.main_work_horse(job, next(queue for queue in self.queues if queue.name == queue_name))
 

@@ -21,7 +21,7 @@ from scans.services import request_scan
 from tenants.accounts.models import User
 from tenants.context import tenant_context
 
-WORKERS = 2
+WORKERS = 4
 SETTLED = 0.5  # until nothing is under way that would be stopped with a lock on a tenant's database
 redis = Redis.from_url(os.environ["REDIS_URL"])
 
