@@ -115,12 +115,14 @@ def run_dispatcher(should_stop: Callable[[], bool]) -> None:
     rounds, loads = Rounds(), Loads()
     hints: dict[UUID | str, datetime] = {}
     waiting: dict[UUID | str, None] = {}  # an ordered set: who asked first is served first
+    asking = 0
     while not should_stop():
-        due, few = rounds.due()
+        due, few = rounds.due(asking)
         hints |= due
         woken = wait_for_work(0 if waiting or due or few else rounds.wait_seconds())
         waiting |= dict.fromkeys([*woken, *due])
         loads.expect(set(few).difference(waiting))
+        asking = len(waiting)
         waiting |= dict.fromkeys(few)  # last: hardly any of them has work
         waiting = dict.fromkeys(run_round(takewhile(lambda each: not should_stop(), waiting), hints=hints, loads=loads))
         hints = {tenant: hint for tenant, hint in hints.items() if tenant in waiting}

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db.models import Min
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from scans.models import TaskQueue
 from tenants.context import after_unbind, control_plane, current_tenant
@@ -24,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 HINTS_SECONDS = 5.0
 SAME = timedelta(microseconds=500)  # SQLite's clock gives milliseconds, and compares them as text
-AT_ONCE = 1  # of the round over all, between two looks at who has asked: so much is what these may wait for it
+AT_ONCE = 1  # of the round over all, between two looks at who has asked, unless there are as many as this:
+ASKING = 4  # to each of the round's: so nobody waits for it for much longer, and it takes its turn
 LONGEST_WAIT_SECONDS = 0.5  # how soon a dispatcher hears that it should stop
 
 
@@ -51,7 +53,9 @@ def note_next_look(hint: datetime) -> None:
     def note() -> None:
         with control_plane():
             unchanged = Tenant.objects.filter(pk=tenant_id, look_at__range=(hint - SAME, hint + SAME))
-            unchanged.update(look_at=next_look)
+            # What is due and waits for room is looked at again soon; it is not late.
+            is_due = next_look is not None and next_look <= timezone.now()
+            unchanged.update(look_at=Now() if is_due else next_look)
 
     after_unbind(note)
 
@@ -65,8 +69,8 @@ class Rounds:
         self._began_at = self._hints_at = -math.inf
         self._is_first = True
 
-    def due(self) -> tuple[dict[UUID | str, datetime], list[UUID]]:
-        """Whose hints are due, each some seconds; and the next few of the round."""
+    def due(self, asking: int = 0) -> tuple[dict[UUID | str, datetime], list[UUID]]:
+        """Whose hints are due, each some seconds; and the next few of the round, beside so many who were ``asking``."""
         now = time.monotonic()
         hints: dict[UUID | str, datetime] = {}
         try:
@@ -78,18 +82,20 @@ class Rounds:
                 self._began_at, self._position, self._tenants = now, 0, all_tenants()
         except DatabaseError as error:
             logger.warning("The tenants cannot be read; the next look tries again: %s", error)
-        return hints, self._next_few(now)
+        return hints, self._next_few(now, max(AT_ONCE, asking // ASKING))
 
     def wait_seconds(self) -> float:
         """For a wake-up, before the round goes on."""
         if self._position == len(self._tenants):
             return LONGEST_WAIT_SECONDS
-        each = settings.BULKHEAD_SWEEP_SECONDS / len(self._tenants)
-        return 0.0 if self._is_first else min(LONGEST_WAIT_SECONDS, AT_ONCE * each)
+        if self._is_first:
+            return 0.0
+        next_at = self._began_at + self._position * settings.BULKHEAD_SWEEP_SECONDS / len(self._tenants)
+        return min(LONGEST_WAIT_SECONDS, max(0.001, next_at - time.monotonic()))  # not 0: clocks are rounded
 
-    def _next_few(self, now: float) -> list[UUID]:
+    def _next_few(self, now: float, at_once: int) -> list[UUID]:
         share = 1.0 if self._is_first else (now - self._began_at) / max(settings.BULKHEAD_SWEEP_SECONDS, 1e-9)
-        until = min(math.ceil(share * len(self._tenants)), self._position + AT_ONCE, len(self._tenants))
+        until = min(math.ceil(share * len(self._tenants)), self._position + at_once, len(self._tenants))
         few = self._tenants[self._position : until]
         self._position = max(self._position, until)
         return few

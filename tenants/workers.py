@@ -10,6 +10,7 @@ import gc
 import json
 import logging
 import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -41,7 +42,12 @@ class Spare:
 
     def __init__(self, get_ready: Callable[[], object], work: Callable[..., object]):
         reading, self._writing = os.pipe()
-        self.pid = os.fork()
+        try:
+            self.pid = os.fork()
+        except OSError:
+            os.close(reading)
+            os.close(self._writing)
+            raise
         if self.pid:
             os.close(reading)
             return
@@ -56,6 +62,8 @@ class Spare:
                 _be_called(WORKING)
                 work(*json.loads(given))
             status = 0
+        except Exception:
+            logger.exception("The process of a job has ended before the job began")
         finally:
             os._exit(status)  # never into the code of who made it
 
@@ -71,6 +79,7 @@ class Spare:
 
     def end(self) -> None:
         os.close(self._writing)
+        os.kill(self.pid, signal.SIGKILL)  # it may be waiting for a Redis that hangs
         os.waitpid(self.pid, 0)
 
 
@@ -103,20 +112,29 @@ class TenantWorker(Worker):
                     self._spare = None
 
     def dequeue_job_and_maintain_ttl(self, *args, **kwargs):
-        self._make_spare()
+        with suppress(OSError):  # no process is to be had for now; for the job it is tried again
+            self._make_spare()
         return super().dequeue_job_and_maintain_ttl(*args, **kwargs)
 
     def fork_work_horse(self, job, queue):
         spare, self._spare = self._spare, None
-        if spare is None or not spare.give(job.id, queue.name, self.execution.id, job.refusal):
-            close_tenant_connections()
-            super().fork_work_horse(job, queue)
-            return
-        self._horse_pid = spare.pid
-        # Of a job that nobody has verified yet.
-        with suppress(KeyError, TypeError, ValueError, AttributeError, TenantError):
-            registry.get(UUID(hex=job.meta["tenant"]))  # so that the next children need not look it up
-        self._make_spare()
+        if spare is not None:
+            self._horse_pid = spare.pid
+            if spare.give(job.id, queue.name, self.execution.id, job.refusal):
+                self._get_ready_for_next(job)
+                return
+        close_tenant_connections()
+        super().fork_work_horse(job, queue)
+
+    def _get_ready_for_next(self, job):
+        """Whatever fails here, somebody has to wait for the job's process."""
+        try:
+            # Of a job that nobody has verified yet.
+            with suppress(KeyError, TypeError, ValueError, AttributeError, TenantError):
+                registry.get(UUID(hex=job.meta["tenant"]))  # so that the next children need not look it up
+            self._make_spare()
+        except (OSError, RedisError) as error:
+            logger.warning("The next job's process is forked when there is a job: %s", error)
 
     def _make_spare(self):
         if self._spare is None:
@@ -124,6 +142,7 @@ class TenantWorker(Worker):
             self._spare = Spare(self._get_ready, self._work_as_spare)
 
     def _get_ready(self):
+        self.execution = None  # RQ's, of the job that its worker was at
         os.setpgrp()
         self.setup_work_horse_signals()
         with suppress(RedisError):  # else it is met when there is a job

@@ -17,6 +17,7 @@ import django
 
 django.setup()
 
+from django.conf import settings  # noqa: E402
 from django.db import transaction  # noqa: E402
 from django_rq import get_queue  # noqa: E402
 
@@ -71,6 +72,8 @@ def latency(active: list[str], starts: Starts, rounds: int, sweeps: int) -> None
                     leased += found["leased"]
         for system in systems.values():
             system.set_running(True)
+    if "passed over" in (settings.BULKHEAD_HOME / "dispatch.log").read_text():
+        raise SystemExit("The dispatcher has met tenants that it could not look at: these figures are of no use.")
     say("commit to job start", "p50, ms", "p99, ms", "longest, ms", "jobs", "by direct, of each round's median")
     say("---", "---", "---", "---", "---", "---")
     for name, found in taken.items():

@@ -21,7 +21,7 @@ from scans.models import Authorization, Target  # noqa: E402
 from tenants.accounts.models import User  # noqa: E402
 from tenants.context import tenant_context  # noqa: E402
 
-LOOKED_AT = ["rows_outbox", "scans_scancounter", "scans_taskqueue"]
+LOOKED_AT = ["rows_outbox", "scans_scan", "scans_scancounter", "scans_taskqueue"]
 
 
 def make_active(slug):

@@ -18,7 +18,7 @@ from tenants.accounts.oidc import OidcRefused
 from tenants.accounts.oidc_members import member_for
 from tenants.accounts.outside import OutsideError
 from tenants.accounts.sessions import begin_anew
-from tenants.accounts.tries import count_nameless
+from tenants.accounts.tries import answer_in_step, count_nameless
 from tenants.audit.trail import record
 from tenants.edits import VersionedForm
 from tenants.exceptions import SecretError
@@ -81,6 +81,7 @@ def _redirect_uri(request) -> str:
 
 def _failed(request, context: dict[str, Any]) -> TemplateResponse:
     """One page, whatever it was."""
+    answer_in_step(request)
     return TemplateResponse(request, "tenants/oidc_failed.html", context | {"title": "Not logged in"}, status=403)
 
 

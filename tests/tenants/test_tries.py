@@ -4,6 +4,7 @@ import time
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.test import Client
 
 from tenants.accounts import tries
 from tenants.context import tenant_context
@@ -214,6 +215,17 @@ def test_so_does_a_failure(acme, monkeypatch, door, tenant, username):
 
     assert attempt(door, tenant, username).status_code != REFUSED
     assert time.monotonic() - began_at >= 0.5
+
+
+@pytest.mark.parametrize("slug", ["acme", "nobody"])
+def test_so_does_a_log_in_by_a_provider_that_there_is_not(acme, monkeypatch, slug):
+    monkeypatch.setattr(tries, "STEP_SECONDS", 0.5)
+    for ask in (Client().post, Client().get):
+        began_at = time.monotonic()
+        door = "login" if ask.__name__ == "post" else "callback"
+
+        assert ask(f"/t/{slug}/oidc/{door}/").status_code == 403
+        assert time.monotonic() - began_at >= 0.5
 
 
 def test_a_refused_try_is_not_counted(acme):

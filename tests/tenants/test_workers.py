@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import django_rq
 import pytest
 
 from scans.models import Scan
@@ -122,3 +123,15 @@ def test_what_a_worker_knows_of_a_tenant_is_looked_at_again_when_there_is_a_job(
         resume_tenant(slug="acme")
 
         assert fences()[job.id] == 0
+
+
+def test_a_job_leaves_nothing_of_its_execution_in_redis(alice):
+    redis = django_rq.get_connection("default")
+    with worker() as (_, spare):
+        for _ in range(3):
+            job = send(alice)
+            wait_until(lambda job=job: is_run(job.id), seconds=20)
+            spare()
+
+        left = [key for pattern in ("rq:execution*", "rq:worker:*:executions") for key in redis.keys(pattern)]
+        assert left == [] and redis.zcard("rq:wip:default") == 0
