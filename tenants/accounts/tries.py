@@ -176,7 +176,8 @@ def answer_in_step(request) -> None:
     The answer to this request goes out a whole number of steps after it came, so that what was found, and where, is
     lost in the rounding. What it took says no more after that than before, wherever between two steps it ends.
     """
-    getattr(request, "_request", request).is_answered_in_step = True  # REST framework's request has Django's inside
+    if request is not None:
+        getattr(request, "_request", request).is_answered_in_step = True  # REST framework's has Django's inside
 
 
 def wait_for_step(request) -> None:

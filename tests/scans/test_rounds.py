@@ -74,6 +74,20 @@ def test_a_look_that_finds_nothing_due_notes_when_something_will_be(alice_api, b
     assert hint() is None and hinted_tenants() == {}
 
 
+def test_a_tenant_whose_scans_wait_for_room_is_not_late(alice_api, body, acme):
+    for _ in range(2):
+        alice_api.post(PATH, body)
+    long_ago = timezone.now() - timedelta(hours=1)
+    assert look() == [1]
+    with tenant_context("acme"):
+        TaskQueue.objects.filter(task_id=2).update(available_at=long_ago)
+    with control_plane():
+        Tenant.objects.update(look_at=long_ago)
+
+    assert look() == []  # one is on its way, which is all that may be
+    assert timezone.now() - hint() < timedelta(minutes=1) and list(hinted_tenants()) == [acme.id]
+
+
 def test_a_dead_workers_scan_is_looked_at_when_its_lease_has_run_out(alice_api, body):
     alice_api.post(PATH, body)
     look()
