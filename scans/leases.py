@@ -122,7 +122,6 @@ def put_to_rest(task: TaskQueue, scan: Scan) -> bool:
     return True
 
 
-@again_after(DEADLOCK, LOCK_WAIT)
 def _has_waited_too_long(scan: Scan) -> bool:
     # The database's clock decides, and is asked only where it might say so: clocks are not days apart.
     if scan.started_at is not None or timezone.now() - scan.created_at < WAITS_AT_MOST - timedelta(days=1):
@@ -130,6 +129,7 @@ def _has_waited_too_long(scan: Scan) -> bool:
     return Scan.objects.filter(pk=scan.pk, started_at=None, created_at__lt=Now() - WAITS_AT_MOST).exists()
 
 
+@again_after(DEADLOCK, LOCK_WAIT)
 def take_lease(message_id: UUID) -> "Lease | None":
     """``None`` when the task is done, is another worker's, or was never this tenant's: then there is nothing to do."""
     with transaction.atomic():

@@ -25,8 +25,9 @@ logger = logging.getLogger(__name__)
 
 HINTS_SECONDS = 5.0
 SAME = timedelta(microseconds=500)  # SQLite's clock gives milliseconds, and compares them as text
-AT_ONCE = 1  # of the round over all, between two looks at who has asked, unless there are as many as this:
-ASKING = 4  # to each of the round's: so nobody waits for it for much longer, and it takes its turn
+# Of the round over all, between two looks at who has asked: one, so that nobody waits for it; and, where many ask all
+# the time, one beside each four of them, so that it gets on.
+AT_ONCE, BESIDE = 1, 4
 LONGEST_WAIT_SECONDS = 0.5  # how soon a dispatcher hears that it should stop
 
 
@@ -82,7 +83,7 @@ class Rounds:
                 self._began_at, self._position, self._tenants = now, 0, all_tenants()
         except DatabaseError as error:
             logger.warning("The tenants cannot be read; the next look tries again: %s", error)
-        return hints, self._next_few(now, max(AT_ONCE, asking // ASKING))
+        return hints, self._next_few(now, max(AT_ONCE, asking // BESIDE))
 
     def wait_seconds(self) -> float:
         """For a wake-up, before the round goes on."""

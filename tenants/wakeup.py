@@ -23,11 +23,12 @@ ANSWER_SECONDS = 2.0  # a Redis that hangs must not hang who asks it
 
 def connect(seconds: float = ANSWER_SECONDS) -> Redis:
     """A client that waits ``seconds`` for an answer at most; RQ's own would wait for ever. It keeps its connections."""
-    return _client(repr(settings.RQ_QUEUES["default"]), seconds)
+    return _client(seconds, repr(settings.RQ_QUEUES["default"]))
 
 
 @cache
-def _client(settings_of_queue: str, seconds: float) -> Redis:
+def _client(seconds: float, where: str) -> Redis:
+    """One for each ``where``, which only tells them apart."""
     client = django_rq.get_connection("default")
     client.connection_pool.connection_kwargs["socket_timeout"] = seconds
     return client

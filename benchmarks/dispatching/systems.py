@@ -30,7 +30,7 @@ class System:
     """Processes that are stopped while another system is measured."""
 
     def __init__(self, stack: ExitStack, *commands: tuple[str, ...]):
-        self.processes = [stack.enter_context(_process(*command)) for command in commands]
+        self.processes = [_start(stack, *command) for command in commands]
 
     def set_running(self, is_running: bool) -> None:
         for process in self.processes:
@@ -122,26 +122,17 @@ class Sweep(Stock):
         return row.message, at[0]
 
 
-def _process(module: str, *arguments: str) -> subprocess.Popen:
+def _start(stack: ExitStack, module: str, *arguments: str) -> subprocess.Popen:
     plain = {"DJANGO_SETTINGS_MODULE": "benchmarks.isolation.plain_settings"} if "sweeping" in module else {}
     command = [sys.executable, "-m", module, *arguments]
     log = (settings.BULKHEAD_HOME / f"{'-'.join(arguments)}.log").open("ab")
-    process = subprocess.Popen(
-        ["/usr/bin/setpriv", "--pdeathsig", "KILL", *command], env=os.environ | plain, stdout=log, stderr=log
+    process = stack.enter_context(
+        subprocess.Popen(
+            ["/usr/bin/setpriv", "--pdeathsig", "KILL", *command], env=os.environ | plain, stdout=log, stderr=log
+        )
     )
-    return _Ended(process)
-
-
-class _Ended:
-    def __init__(self, process):
-        self.process = process
-
-    def __enter__(self):
-        return self.process
-
-    def __exit__(self, *error):
-        self.process.kill()
-        self.process.wait()
+    stack.callback(process.kill)
+    return process
 
 
 def _processor_seconds(pid: int) -> float:

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import MySQLdb
 import pytest
@@ -12,7 +13,7 @@ from django.db import OperationalError, connection, transaction
 
 from scans import leases
 from scans.leases import take_lease
-from scans.models import Scan, ScanCounter, ScanRun, TaskQueue
+from scans.models import Scan, ScanCounter, ScanEvent, ScanRun, TaskQueue
 from scans.recording import start_run
 from tenants.connections import close_tenant_connections
 from tenants.context import tenant_context
@@ -129,49 +130,119 @@ def other(acme, installation):
     connection.close()
 
 
-def test_a_workers_write_that_waits_for_a_lock_in_vain_is_done_again(lease, other, monkeypatch):
-    """And a dispatcher's is not at once, as other tenants would wait for it."""
-    pauses = []
-    monkeypatch.setattr(leases, "pause", lambda: pauses.append(other.rollback()))
+# With what each leaves: runs, whether there is progress, events.
+WRITES = {
+    "a row": (lambda lease: lease.record(lambda: start_run(lease, "ports")), (1, False, 0)),
+    "progress": (lambda lease: lease.report(50, "half"), (0, True, 0)),
+    "the end": (lambda lease: lease.finish("succeeded"), (0, True, 1)),
+    "a return": (lambda lease: lease.give_back("blocked", "target_inactive", 60), (0, False, 1)),
+}
+
+
+@pytest.fixture
+def pauses(other, monkeypatch):
+    """Between two tries; the other ends its transaction in each."""
+    found = []
+    monkeypatch.setattr(leases, "pause", lambda: found.append(other.rollback()))
+    return found
+
+
+def lock(other):
+    """What everybody needs, and nobody here waits for it for long."""
     with connection.cursor() as cursor:
         cursor.execute("SET innodb_lock_wait_timeout = 1")
     other.query("SELECT * FROM scans_taskqueue, scans_scancounter FOR UPDATE")
     other.store_result()
 
-    with pytest.raises(OperationalError):
-        leases.claim_next()
-    assert pauses == []
-    run = lease.record(lambda: start_run(lease, "ports"))
 
-    assert pauses == [None] and list(ScanRun.objects.all()) == [run]
+@pytest.mark.parametrize(("write", "left"), WRITES.values(), ids=WRITES)
+def test_a_workers_write_that_waits_for_a_lock_in_vain_is_done_again(lease, other, pauses, write, left):
+    events = ScanEvent.objects.count()
+    lock(other)
+
+    write(lease)
+
+    assert pauses == [None]
+    assert (ScanRun.objects.count(), Scan.objects.get().progress > 0, ScanEvent.objects.count() - events) == left
 
 
-def test_a_workers_write_that_met_another_in_a_deadlock_is_done_again(lease, other):
-    """The server ends the one that has written less."""
-    tries, has_locked, is_to_go_on = [], threading.Event(), threading.Event()
+def test_so_is_a_lease_and_a_dispatchers_claim_is_not_as_other_tenants_would_wait_for_it(acme, alice, other, pauses):
+    ask("acme", alice)
+    with tenant_context("acme"):
+        lock(other)
+        with pytest.raises(OperationalError):
+            leases.claim_next()
+        assert pauses == []
+
+        lease = take_lease(TaskQueue.objects.get().message_id)
+
+        assert pauses == [None] and (lease.fence, TaskQueue.objects.get().attempts) == (1, 1)
+
+
+@contextmanager
+def meeting(other, first: str, second: str):
+    """The ``other`` has locked the first table, and wants the second once the event is set: then we want the first."""
+    has_locked, is_to_go_on = threading.Event(), threading.Event()
 
     def meet():
-        other.query("UPDATE auth_permission SET name = CONCAT(name, '.')")
-        other.query("SELECT * FROM scans_scan FOR UPDATE")
+        other.query("UPDATE auth_permission SET name = CONCAT(name, '.')")  # the server ends who has written less
+        other.query(f"SELECT * FROM {first} FOR UPDATE")
         other.store_result()
         has_locked.set()
         assert is_to_go_on.wait(30)
-        other.query("SELECT * FROM scans_taskqueue FOR UPDATE")
+        other.query(f"SELECT * FROM {second} FOR UPDATE")
         other.store_result()
         other.rollback()
-
-    def write():
-        tries.append(1)
-        is_to_go_on.set()
-        return Scan.objects.filter(pk=lease.scan.pk).update(message="again")
 
     with ThreadPoolExecutor(1) as pool:
         met = pool.submit(meet)
         assert has_locked.wait(30)
-        assert lease.record(write) == 1
+        yield is_to_go_on
         met.result()
 
+
+def calls(monkeypatch, name: str, event: threading.Event) -> list:
+    """Of this function of the leases; each sets the event."""
+    found, function = [], getattr(leases, name)
+
+    def called(*args, **options):
+        found.append(event.set())
+        return function(*args, **options)
+
+    monkeypatch.setattr(leases, name, called)
+    return found
+
+
+def test_a_workers_write_that_met_another_in_a_deadlock_is_done_again(lease, other):
+    tries = []
+    with meeting(other, "scans_scan", "scans_taskqueue") as has_begun:
+
+        def write():
+            tries.append(has_begun.set())
+            return Scan.objects.filter(pk=lease.scan.pk).update(message="again")
+
+        assert lease.record(write) == 1
+
     assert len(tries) == 2 and Scan.objects.get().message == "again"
+
+
+def test_so_is_a_dispatchers_claim(acme, alice, other, monkeypatch):
+    ask("acme", alice)
+    with tenant_context("acme"):
+        with meeting(other, "scans_taskqueue", "scans_scancounter") as has_begun:
+            tries = calls(monkeypatch, "has_room_to_send", has_begun)
+            task = leases.claim_next()
+
+        assert len(tries) == 2 and task == TaskQueue.objects.get(dispatches=1)
+
+
+def test_so_is_what_puts_a_scan_to_rest(lease, other, monkeypatch):
+    TaskQueue.objects.update(lease_until=None, attempts=leases.ATTEMPTS)
+    with meeting(other, "scans_scan", "scans_taskqueue") as has_begun:
+        tries = calls(monkeypatch, "move", has_begun)
+        assert leases.put_to_rest(TaskQueue.objects.get(), Scan.objects.get())
+
+    assert len(tries) == 2 and Scan.objects.get().state == "quarantined"
 
 
 @pytest.mark.long

@@ -162,6 +162,15 @@ def test_a_round_over_all_is_spread_over_its_time_and_leaves_nobody_out(monkeypa
     assert waits > 300 * 0.7 or count < 5
 
 
+def test_where_many_ask_the_round_gets_on_with_one_beside_each_four(monkeypatch):
+    everybody = [uuid4() for _ in range(10)]
+    monkeypatch.setattr(rounds, "all_tenants", lambda: everybody)
+    monkeypatch.setattr(rounds, "hinted_tenants", dict)
+    found = Rounds()
+
+    assert [len(found.due(asking)[1]) for asking in (0, 3, 8, 40)] == [1, 1, 2, 6]
+
+
 def test_hints_are_asked_for_every_few_seconds(monkeypatch):
     asked = []
     monkeypatch.setattr(rounds, "all_tenants", list)

@@ -10,11 +10,12 @@ import django_rq
 import pytest
 
 from scans.models import Scan
+from tenants import workers
 from tenants.context import tenant_context
 from tenants.services import resume_tenant, suspend_tenant
 from tenants.workers import WAITING
 from tests.scans.scanning import start, wait_until
-from tests.tenants.test_jobs import fences, send
+from tests.tenants.test_jobs import fences, handlers, send  # noqa: F401  a fixture
 
 
 def children_of(pid: int) -> list[int]:
@@ -97,6 +98,25 @@ def test_one_that_was_killed_is_replaced_and_the_next_job_is_run(alice):
         job = send(alice)
 
         wait_until(lambda: is_run(job.id), seconds=20)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_job_is_waited_for_when_no_process_is_to_be_had_for_the_next(alice, handlers, monkeypatch):
+    class Scarce(workers.Spare):
+        made = 0
+
+        def __init__(self, *work):
+            Scarce.made += 1
+            if Scarce.made > 1:
+                raise BlockingIOError("there are as many processes as may be")
+            super().__init__(*work)
+
+    monkeypatch.setattr(workers, "Spare", Scarce)
+    jobs = [send(alice) for _ in range(2)]
+
+    django_rq.get_worker("default").work(burst=True)
+
+    assert [fences()[job.id] for job in jobs] == [1, 1] and Scarce.made > 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
