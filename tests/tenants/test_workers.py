@@ -101,7 +101,8 @@ def test_one_that_was_killed_is_replaced_and_the_next_job_is_run(alice):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_job_is_waited_for_when_no_process_is_to_be_had_for_the_next(alice, handlers, monkeypatch):
+@pytest.mark.usefixtures("handlers")
+def test_a_job_is_waited_for_when_no_process_is_to_be_had_for_the_next(alice, monkeypatch):
     class Scarce(workers.Spare):
         made = 0
 
