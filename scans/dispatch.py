@@ -6,12 +6,13 @@ the next: there is no session to keep a row in.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from itertools import takewhile
 from uuid import UUID
 
 import django_rq
+from django.db import connection
 from redis import RedisError
 
 from scans.exceptions import ScanRefused
@@ -79,8 +80,12 @@ def run_round(
     send: Send = enqueue,
     hints: Mapping[UUID | str, datetime] = NO_HINTS,
     loads: Loads | None = None,
+    unasked: Collection[UUID | str] = (),
 ) -> list[UUID | str]:
-    """One task of each tenant; the tenants that may have more. What goes wrong in one stops no other."""
+    """
+    One task of each tenant; the tenants that may have more. What goes wrong in one stops no other. ``unasked`` are
+    those who are looked at for no reason but that it is their turn.
+    """
     unfinished = []
     for tenant in tenants:
         try:
@@ -91,7 +96,9 @@ def run_round(
                 if tenant in hints:
                     note_next_look(hints[tenant])
                 if loads:
-                    loads.look()
+                    loads.look(is_asked=tenant not in unasked)
+                if tenant in unasked:
+                    connection.close()  # it will not be used again before others, which are kept open
         except TenantError as error:
             logger.warning("Tenant %s is passed over: %s", tenant, error)
         except Exception:
@@ -104,9 +111,8 @@ def sweep(send: Send = enqueue) -> None:
     tenants: list = all_tenants()
     loads = Loads()
     loads.read()
-    loads.expect(tenants)
     while tenants:
-        tenants = run_round(tenants, send, loads=loads)
+        tenants = run_round(tenants, send, loads=loads, unasked=set(tenants))
     loads.note()
 
 
@@ -121,10 +127,10 @@ def run_dispatcher(should_stop: Callable[[], bool]) -> None:
         hints |= due
         woken = wait_for_work(0 if waiting or due or few else rounds.wait_seconds())
         waiting |= dict.fromkeys([*woken, *due])
-        loads.expect(set(few).difference(waiting))
-        asking = len(waiting)
+        asking, unasked = len(waiting), set(few).difference(waiting)
         waiting |= dict.fromkeys(few)  # last: hardly any of them has work
-        waiting = dict.fromkeys(run_round(takewhile(lambda each: not should_stop(), waiting), hints=hints, loads=loads))
+        going_on = takewhile(lambda each: not should_stop(), waiting)
+        waiting = dict.fromkeys(run_round(going_on, hints=hints, loads=loads, unasked=unasked))
         hints = {tenant: hint for tenant, hint in hints.items() if tenant in waiting}
         loads.go_on()
     loads.end()

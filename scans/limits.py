@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from django.db.models import DurationField, ExpressionWrapper, F, Sum
+from django.db.models import Count, DurationField, ExpressionWrapper, F, Q, Sum
 from django.db.models.functions import Coalesce, Now
 
 from scans.exceptions import ScanRefused, TooManyScans
@@ -34,11 +34,9 @@ def require_room_in_queue() -> None:
 
 def has_room_to_send() -> bool:
     """Whether a dispatcher may send one more to the workers."""
-    unhandled = TaskQueue.objects.filter(handled_at=None)
-    on_its_way = unhandled.filter(is_sent=True, available_at__gt=Now()).count()
-    return on_its_way < limit("weight") and on_its_way + unhandled.filter(lease_until__gt=Now()).count() < limit(
-        "running_scans"
-    )
+    later = TaskQueue.objects.filter(handled_at=None, available_at__gt=Now())  # as is each that a worker holds
+    found = later.aggregate(sent=Count("pk", filter=Q(is_sent=True)), held=Count("pk", filter=Q(lease_until__gt=Now())))
+    return found["sent"] < limit("weight") and found["sent"] + found["held"] < limit("running_scans")
 
 
 def require_engine_seconds() -> None:

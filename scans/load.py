@@ -6,7 +6,7 @@ and notes it in control every other second, of all tenants at once: no scan wait
 import logging
 import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -69,18 +69,13 @@ class Loads:
         self._process = uuid7()
         self._measured: dict[UUID, Measured] = {}
         self._with_work: set[UUID] = set()
-        self._unasked: set[UUID | str] = set()
         self._noted_at = self._beat_at = -math.inf
 
-    def expect(self, unasked: Collection[UUID | str]) -> None:
-        """Whom the next looks come to for no reason but that it is their turn."""
-        self._unasked = set(unasked)
-
-    def look(self) -> None:
+    def look(self, *, is_asked: bool) -> None:
         """In a tenant."""
         tenant_id, figures = current_tenant().id, measure()
         is_known = tenant_id in self._with_work or tenant_id in self._measured
-        if any(figures.values()) or is_known or tenant_id not in self._unasked:
+        if any(figures.values()) or is_known or is_asked:
             self._measured[tenant_id] = time.monotonic(), figures
 
     def go_on(self) -> None:

@@ -2,7 +2,8 @@
 Whom a dispatcher looks at beside those who woke it: tenants whose hint in control is due, and, slowly, all.
 
 What that costs depends on how many have work, not on how many there are: the hint is one indexed column, and the round
-over all is spread over ``BULKHEAD_SWEEP_SECONDS``. It finds what neither a wake-up nor a hint has told.
+over all looks at ten tenants a second at most, and takes ``BULKHEAD_SWEEP_SECONDS`` at least. It finds what neither a
+wake-up nor a hint has told.
 """
 
 import logging
@@ -28,6 +29,7 @@ SAME = timedelta(microseconds=500)  # SQLite's clock gives milliseconds, and com
 # Of the round over all, between two looks at who has asked: one, so that nobody waits for it; and, where many ask all
 # the time, one beside each four of them, so that it gets on.
 AT_ONCE, BESIDE = 1, 4
+LOOKS_A_SECOND = 10  # of the round over all, however many there are: each connects to another database
 LONGEST_WAIT_SECONDS = 0.5  # how soon a dispatcher hears that it should stop
 
 
@@ -68,6 +70,7 @@ class Rounds:
         self._tenants: list[UUID] = []
         self._position = 0
         self._began_at = self._hints_at = -math.inf
+        self._seconds = 0.0  # that a round takes
         self._is_first = True
 
     def due(self, asking: int = 0) -> tuple[dict[UUID | str, datetime], list[UUID]]:
@@ -78,9 +81,11 @@ class Rounds:
             if now >= self._hints_at:
                 self._hints_at = now + HINTS_SECONDS
                 hints = hinted_tenants()
-            if now >= self._began_at + settings.BULKHEAD_SWEEP_SECONDS and self._position == len(self._tenants):
+            if now >= self._began_at + self._seconds and self._position == len(self._tenants):
+                tenants = all_tenants()
                 self._is_first &= self._began_at == -math.inf
-                self._began_at, self._position, self._tenants = now, 0, all_tenants()
+                self._began_at, self._position, self._tenants = now, 0, tenants
+                self._seconds = max(settings.BULKHEAD_SWEEP_SECONDS, len(tenants) / LOOKS_A_SECOND)
         except DatabaseError as error:
             logger.warning("The tenants cannot be read; the next look tries again: %s", error)
         return hints, self._next_few(now, max(AT_ONCE, asking // BESIDE))
@@ -91,11 +96,11 @@ class Rounds:
             return LONGEST_WAIT_SECONDS
         if self._is_first:
             return 0.0
-        next_at = self._began_at + self._position * settings.BULKHEAD_SWEEP_SECONDS / len(self._tenants)
+        next_at = self._began_at + self._position * self._seconds / len(self._tenants)
         return min(LONGEST_WAIT_SECONDS, max(0.001, next_at - time.monotonic()))  # not 0: clocks are rounded
 
     def _next_few(self, now: float, at_once: int) -> list[UUID]:
-        share = 1.0 if self._is_first else (now - self._began_at) / max(settings.BULKHEAD_SWEEP_SECONDS, 1e-9)
+        share = 1.0 if self._is_first else (now - self._began_at) / max(self._seconds, 1e-9)
         until = min(math.ceil(share * len(self._tenants)), self._position + at_once, len(self._tenants))
         few = self._tenants[self._position : until]
         self._position = max(self._position, until)

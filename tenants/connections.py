@@ -175,7 +175,8 @@ def after_unbind(bound: Bound) -> bool:
     wrapper.unbound_at = time.monotonic()
     wrapper.bound = None
     is_open = wrapper.is_in_transaction
-    if is_open or bound.account != "runtime":  # the stronger accounts are not kept
+    # The stronger accounts are not kept; nor is what was closed, which would have another one closed in its place.
+    if is_open or bound.account != "runtime" or wrapper.connection is None:
         del _thread.live[key]
         wrapper.drop()
     return not is_open

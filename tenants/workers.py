@@ -142,12 +142,16 @@ class TenantWorker(Worker):
             self._spare = Spare(self._get_ready, self._work_as_spare)
 
     def _get_ready(self):
-        self.execution = None  # RQ's, of the job that its worker was at
         os.setpgrp()
         self.setup_work_horse_signals()
         with suppress(RedisError):  # else it is met when there is a job
             pool = self.connection.connection_pool
             pool.release(pool.get_connection())
+        # What the job will do first, done once without it: a process that was forked copies each page of its memory
+        # when it first writes there, and counting references is writing.
+        with suppress(TenantError):
+            registry.look()
+        close_tenant_connections()
 
     def _work_as_spare(self, job_id, queue_name, execution_id, refusal):
         os.environ |= {"RQ_WORKER_ID": self.name, "RQ_JOB_ID": job_id}

@@ -67,4 +67,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"there are no parts {', '.join(unknown)}")
+    if options.rounds < 2 or options.sweeps == 1:
+        parser.error("of one round there is no spread")
     main(options.engine, options.tenants, options.rounds, options.sweeps, options.parts or list(PARTS))

@@ -53,7 +53,7 @@ def latency(active: list[str], starts: Starts, rounds: int, sweeps: int) -> None
     order = random.Random(1)
     with ExitStack() as stack:
         product = Product(stack)
-        product.wait_until_first_round_is_over()
+        _wait_until_all_are_looked_at(product, starts)
         systems = {"product": product, "direct": Direct(stack)}
         systems |= {f"sweep, {name}": Sweep(stack, name) for name in ("django", "sqlalchemy") if sweeps}
         time.sleep(5)
@@ -82,6 +82,10 @@ def latency(active: list[str], starts: Starts, rounds: int, sweeps: int) -> None
     say("product, until the worker has its lease", *_summary(leased), "")
 
 
+def _wait_until_all_are_looked_at(product: Product, starts: Starts) -> None:
+    starts.wait_for("looked-at-all", [str(product.processes[0].pid)], 900)
+
+
 def _summary(milliseconds: list[float]) -> tuple[str, ...]:
     ordered = sorted(milliseconds)
     ninety_ninth = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
@@ -93,7 +97,7 @@ def fairness(active: list[str], starts: Starts) -> None:
     big, *small = active
     with ExitStack() as stack:
         product = Product(stack)
-        product.wait_until_first_round_is_over()
+        _wait_until_all_are_looked_at(product, starts)
         flood = set(_fill(big))
         starts.wait_for("started", [product.ask(small[0])[0]], LONGEST)
         _behind("product", product, small, flood, starts)

@@ -66,15 +66,6 @@ class Product(System):
             message = str(TaskQueue.objects.get(task_id=scan.number).message_id)
         return message, at[0]
 
-    def wait_until_first_round_is_over(self) -> None:
-        """Over all tenants, as fast as it can be; it is run once, when a dispatcher starts."""
-        dispatcher, deadline = self.processes[0].pid, time.monotonic() + 600
-        while time.monotonic() < deadline:
-            before = _processor_seconds(dispatcher)
-            time.sleep(2)
-            if 0 < _processor_seconds(dispatcher) - before < 1 and before > 1:
-                return
-
 
 class Stock(System):
     """RQ as it comes: a worker forks for each job."""
@@ -133,11 +124,6 @@ def _start(stack: ExitStack, module: str, *arguments: str) -> subprocess.Popen:
     )
     stack.callback(process.kill)
     return process
-
-
-def _processor_seconds(pid: int) -> float:
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def what_to_scan() -> dict:
