@@ -15,19 +15,21 @@ import django_rq
 from django.db import connection
 from redis import RedisError
 
-from scans.exceptions import ScanRefused
+from scans.exceptions import ScanRefused, TasksHeld
 from scans.jobs import run_scan
 from scans.leases import claim_next, put_back, put_to_rest
 from scans.limits import require_engine_seconds
 from scans.load import Loads
 from scans.models import Scan, TaskQueue
-from scans.rounds import Rounds, all_tenants, note_next_look
+from scans.rounds import Held, Rounds, all_tenants, note_next_look
 from scans.services import require_permission_to_scan
 from scans.states import move
 from scans.wakeup import connect, wait_for_work
+from tenants.breakers import silent_servers
 from tenants.context import tenant_context
 from tenants.exceptions import TenantError, WorkHaltedError
 from tenants.halts import require_not_halted
+from tenants.servers import find_silent_servers
 
 logger = logging.getLogger(__name__)
 
@@ -80,57 +82,64 @@ def run_round(
     send: Send = enqueue,
     hints: Mapping[UUID | str, datetime] = NO_HINTS,
     loads: Loads | None = None,
+    held: Held | None = None,
     unasked: Collection[UUID | str] = (),
 ) -> list[UUID | str]:
     """
     One task of each tenant; the tenants that may have more. What goes wrong in one stops no other. ``unasked`` are
     those who are looked at for no reason but that it is their turn.
     """
-    unfinished = []
+    unfinished, silent = [], frozenset(silent_servers())
+    held = Held() if held is None else held
     for tenant in tenants:
         try:
             with tenant_context(tenant):
                 if dispatch_next(send):
                     unfinished.append(tenant)
-                    continue
-                if tenant in hints:
-                    note_next_look(hints[tenant])
-                if loads:
-                    loads.look(is_asked=tenant not in unasked)
-                if tenant in unasked:
-                    connection.close()  # it will not be used again before others, which are kept open
+                else:
+                    if tenant in hints:
+                        note_next_look(hints[tenant])
+                    if loads:
+                        loads.look(is_asked=tenant not in unasked)
+                    if tenant in unasked:
+                        connection.close()  # it will not be used again before others, which are kept open
+            held.release(tenant)
+            continue
+        except TasksHeld as error:
+            held.add(tenant, error)
         except TenantError as error:
             logger.warning("Tenant %s is passed over: %s", tenant, error)
         except Exception:
             logger.exception("Tenant %s could not be dispatched", tenant)
+        silent = find_silent_servers(silent)
     return unfinished
 
 
 def sweep(send: Send = enqueue) -> None:
     """Round after round over all tenants, until nobody has a due task that there is room for."""
     tenants: list = all_tenants()
-    loads = Loads()
+    loads, held = Loads(), Held()
     loads.read()
     while tenants:
-        tenants = run_round(tenants, send, loads=loads, unasked=set(tenants))
+        tenants = run_round(tenants, send, loads=loads, held=held, unasked=set(tenants)) or held.wait()
     loads.note()
 
 
 def run_dispatcher(should_stop: Callable[[], bool]) -> None:
     """Woken by Redis; and, because Redis may forget, by hints in control and a slow round over all tenants."""
-    rounds, loads = Rounds(), Loads()
+    rounds, loads, held = Rounds(), Loads(), Held()
     hints: dict[UUID | str, datetime] = {}
     waiting: dict[UUID | str, None] = {}  # an ordered set: who asked first is served first
     asking = 0
     while not should_stop():
         due, few = rounds.due(asking)
         hints |= due
-        woken = wait_for_work(0 if waiting or due or few else rounds.wait_seconds())
-        waiting |= dict.fromkeys([*woken, *due])
+        woken = wait_for_work(0 if waiting or due or few else min(rounds.wait_seconds(), held.wait_seconds()))
+        waiting |= dict.fromkeys([*woken, *due, *held.due()])
         asking, unasked = len(waiting), set(few).difference(waiting)
         waiting |= dict.fromkeys(few)  # last: hardly any of them has work
         going_on = takewhile(lambda each: not should_stop(), waiting)
-        waiting = dict.fromkeys(run_round(going_on, hints=hints, loads=loads, unasked=unasked))
+        waiting = dict.fromkeys(run_round(going_on, hints=hints, loads=loads, held=held, unasked=unasked))
         hints = {tenant: hint for tenant, hint in hints.items() if tenant in waiting}
         loads.go_on()
     loads.end()

@@ -20,3 +20,7 @@ class TooManyScans(ScanRefused):
 
 class LeaseLost(Exception):
     """Another worker has this scan now, or it has ended: whatever is still running here must write nothing more."""
+
+
+class TasksHeld(Exception):
+    """Somebody else has locked what claims a tenant's tasks. Nothing is wrong; it is tried again soon."""

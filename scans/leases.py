@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
@@ -16,12 +16,12 @@ from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import OperationalError, models, transaction
+from django.db import OperationalError, connection, models, transaction
 from django.db.models import ExpressionWrapper, F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from scans.exceptions import LeaseLost
+from scans.exceptions import LeaseLost, TasksHeld
 from scans.limits import has_room_to_send
 from scans.models import Scan, ScanCounter, TaskQueue
 from scans.states import COMES_FROM, move
@@ -67,14 +67,31 @@ def seconds_from_now(seconds: float) -> ExpressionWrapper:
     return ExpressionWrapper(Now() + timedelta(seconds=seconds), output_field=models.DateTimeField())
 
 
-@again_after(DEADLOCK)  # and what waits for a lock keeps other tenants waiting: the next round is its other try
+@contextmanager
+def _counting_alone() -> Iterator[None]:
+    """
+    A transaction of one dispatcher at a time. It waits for nobody's lock: other tenants would wait with it. Raises
+    ``TasksHeld``.
+    """
+    with ExitStack() as stack:
+        try:
+            with connection.without_waiting():  # type: ignore[attr-defined]
+                stack.enter_context(transaction.atomic())
+                ScanCounter.objects.select_for_update(nowait=True).get(pk=1)
+        except OperationalError as error:
+            if connection.says_locked(error.__cause__):  # type: ignore[attr-defined]
+                raise TasksHeld(*error.args) from error
+            raise
+        yield
+
+
+@again_after(DEADLOCK)
 def claim_next() -> TaskQueue | None:
     """
     The first task that is due, claimed so that no other dispatcher takes it; ``None`` when there is none, or no room
-    for one more by the tenant's limits.
+    for one more by the tenant's limits. Raises ``TasksHeld`` at once while somebody else claims one or asks for a scan.
     """
-    with transaction.atomic():
-        ScanCounter.objects.select_for_update().get(pk=1)  # of several dispatchers one counts and claims at a time
+    with _counting_alone():
         due = TaskQueue.objects.filter(handled_at=None, available_at__lte=Now()).order_by("priority", "id")
         if not has_room_to_send():
             due = due.exclude(lease_until=None)  # whose worker has died: they had room before

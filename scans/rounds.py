@@ -31,6 +31,9 @@ SAME = timedelta(microseconds=500)  # SQLite's clock gives milliseconds, and com
 AT_ONCE, BESIDE = 1, 4
 LOOKS_A_SECOND = 10  # of the round over all, however many there are: each connects to another database
 LONGEST_WAIT_SECONDS = 0.5  # how soon a dispatcher hears that it should stop
+# Between two tries to claim what somebody else has locked: a request or another dispatcher for some milliseconds, and
+# for as long as they like whoever stands still.
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 
 
 def all_tenants() -> list[UUID]:
@@ -105,3 +108,36 @@ class Rounds:
         few = self._tenants[self._position : until]
         self._position = max(self._position, until)
         return few
+
+
+class Held:
+    """Tenants whose tasks somebody else had locked: looked at again soon, and then less and less often."""
+
+    def __init__(self) -> None:
+        self._next: dict[UUID | str, tuple[float, float]] = {}  # when, and the pause before it
+
+    def add(self, tenant: UUID | str, error: Exception) -> None:
+        _, last = self._next.get(tenant, (0.0, FIRST_PAUSE / 2))
+        pause = min(2 * last, LONGEST_PAUSE)
+        self._next[tenant] = time.monotonic() + pause, pause
+        if last < pause == LONGEST_PAUSE:
+            logger.warning("Tenant %s waits for somebody who has locked its tasks: %s", tenant, error)
+
+    def release(self, tenant: UUID | str) -> None:
+        self._next.pop(tenant, None)
+
+    def due(self) -> list[UUID | str]:
+        now = time.monotonic()
+        return [tenant for tenant, (at, _) in self._next.items() if at <= now]
+
+    def wait_seconds(self) -> float:
+        soonest = min((at for at, _ in self._next.values()), default=math.inf)
+        return max(0.001, soonest - time.monotonic())  # not 0, which does not wait
+
+    def wait(self) -> list[UUID | str]:
+        """The next that are due, once they are; none when each has been waited for for a second or so."""
+        soonest = min((at for at, pause in self._next.values() if pause < LONGEST_PAUSE), default=None)
+        if soonest is None:
+            return []
+        time.sleep(max(0.0, soonest - time.monotonic()))
+        return self.due()

@@ -7,7 +7,8 @@ was kept from one tenant is as useless in the next as a fresh one.
 
 import logging
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
 from inspect import isroutine
 from typing import TYPE_CHECKING, Any
@@ -255,6 +256,15 @@ class GuardedWrapper(_Wrapper):
 
     def says_read_only(self, error: BaseException | None) -> bool:
         raise NotImplementedError
+
+    def says_locked(self, error: BaseException | None) -> bool:
+        """Whether the driver's ``error`` means that somebody else has locked what was to be locked."""
+        raise NotImplementedError
+
+    @contextmanager
+    def without_waiting(self) -> Iterator[None]:
+        """A block in which ``select_for_update(nowait=True)`` and the transaction around it wait for nobody's lock."""
+        yield
 
     def copy(self, alias=None):
         raise WrongTenantError("A connection cannot be copied: nobody would close the copy when its binding ends.")

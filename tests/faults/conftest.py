@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.disk import Disk
 from tests.faults.service import Service
+from tests.sick import sick, sick_server  # noqa: F401  fixtures
 
 ROWS: list[dict] = []
 
@@ -62,3 +64,9 @@ def clock(tmp_path_factory):
     source = Path(__file__).with_name("clock.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     return str(library)
+
+
+@pytest.fixture(scope="session")
+def disk():
+    with Disk() as disk:
+        yield disk

@@ -12,6 +12,15 @@ from tests.faults.target import SlowTarget
 
 WRITTEN = (Scan, ScanEvent, TaskQueue, ScanRun, Finding, Occurrence)
 PEOPLE = {"acme": "alice", "globex": "mallory"}
+ME = "/api/v1/me/"
+EIGHT_THREADS = {"dispatchers": 0, "workers": 0, "BULKHEAD_THREADS": "8"}  # as many as these web servers have
+
+
+def heard_by(client: Client, path: str = ME) -> tuple[int, str | None, float, float]:
+    """Status, code, when it was asked and how long it took."""
+    began_at = time.monotonic()
+    status, body = client.ask("GET", path)
+    return status, body.get("code"), began_at, time.monotonic() - began_at
 
 
 class Service:

@@ -12,6 +12,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from scans import leases
+from scans.exceptions import TasksHeld
 from scans.leases import take_lease
 from scans.models import Scan, ScanCounter, ScanEvent, ScanRun, TaskQueue
 from scans.recording import start_run
@@ -170,7 +171,7 @@ def test_so_is_a_lease_and_a_dispatchers_claim_is_not_as_other_tenants_would_wai
     ask("acme", alice)
     with tenant_context("acme"):
         lock(other)
-        with pytest.raises(OperationalError):
+        with pytest.raises(TasksHeld):
             leases.claim_next()
         assert pauses == []
 

@@ -1,6 +1,8 @@
 import pytest
 from django.contrib.auth.hashers import Argon2PasswordHasher
 
+from tests.sick import sick, sick_server  # noqa: F401  fixtures
+
 
 @pytest.fixture
 def hashed(monkeypatch):

@@ -5,11 +5,9 @@ installation's, on both engines: SQLite has no server that could fall silent.
 
 import json
 import os
-import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import MySQLdb
 import pytest
@@ -25,84 +23,18 @@ from tenants import breakers
 from tenants.backends.mysql.patience import PatientConnection
 from tenants.connections import close_tenant_connections
 from tenants.context import control_plane, tenant_context
-from tenants.embedded import MariaDB
 from tenants.exceptions import DatabaseSilentError
 from tenants.isolation import check_isolation
 from tenants.load import read_load
 from tenants.models import Tenant
-from tenants.registry import registry
-from tenants.services import add_database_server, create_tenant
-from tests.conftest import api_client
-from tests.installation import PASSWORD
 from tests.invariants.work import add, names
 from tests.scans.rows import make_scan, make_target
 from tests.scans.test_load import Asked
+from tests.sick import TROUBLES, limit_connections, timed, wait_until
 
 ME = "/api/v1/me/"
 # The requirement is 2.5 s for who finds out (2.01 s on a quiet machine) and 50 ms for who comes later (4 ms).
 FINDS_OUT, COMES_LATER = 2.5 + 2, 0.05 + 0.7
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with MariaDB(tmp_path_factory.mktemp("sick")) as server:
-        yield server
-
-
-class Sick:
-    """Tenants on the sick server, with a member each."""
-
-    def __init__(self, server):
-        self.server = server
-        self.address = (server.host, str(server.port))
-        self.admin = MySQLdb.connect(
-            host=server.host, port=server.port, user=server.user, passwd=server.password, autocommit=True
-        )
-
-    def add(self, slug):
-        tenant = create_tenant(slug=slug, server="ward")
-        with tenant_context(slug):
-            user = get_user_model().objects.create_user("ada", PASSWORD, role="owner")
-        return tenant, api_client(slug, user)
-
-    def sql(self, statement):
-        with self.admin.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall()
-
-    @contextmanager
-    def stopped(self):
-        os.kill(self.server.process.pid, signal.SIGSTOP)
-        try:
-            os.waitid(os.P_PID, self.server.process.pid, os.WSTOPPED)  # until then it answers
-            yield
-        finally:
-            os.kill(self.server.process.pid, signal.SIGCONT)
-
-
-@pytest.fixture
-def sick(installation, server):
-    with control_plane():
-        add_database_server(
-            name="ward", host=server.host, port=server.port, admin_user=server.user, admin_password=server.password
-        )
-    sick = Sick(server)
-    yield sick
-    sick.admin.close()
-    breakers.start_over()
-
-
-def timed(act):
-    began_at = time.monotonic()
-    answer = act()
-    return answer, time.monotonic() - began_at
-
-
-def wait_until(is_so, seconds=60):
-    ends_at = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < ends_at, "It has not come about."
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("idle_seconds", [0, 2])
@@ -280,39 +212,6 @@ def test_a_server_that_is_not_there_refuses_at_once_and_serves_as_soon_as_it_is(
         monkeypatch.undo()
         assert breakers._silent == {}
         assert ScanProfile.objects.exists() in (True, False)
-
-
-def drop(sick, tenant):
-    sick.sql(f"DROP DATABASE {tenant.alias}")
-
-
-def change_password(sick, tenant):
-    user = registry.get(tenant.slug).runtime_database["USER"]
-    sick.sql(f"ALTER USER `{user}`@`%` IDENTIFIED BY 'another'")
-
-
-def limit_connections(sick, tenant, number):
-    user = registry.get(tenant.slug).runtime_database["USER"]
-    sick.sql(f"GRANT USAGE ON *.* TO `{user}`@`%` WITH MAX_USER_CONNECTIONS {number}")
-
-
-def use_up_connections(sick, tenant):
-    limit_connections(sick, tenant, 1)
-    database = registry.get("initech").runtime_database
-    return MySQLdb.connect(
-        host=database["HOST"],
-        port=int(database["PORT"]),
-        user=database["USER"],
-        passwd=str(database["PASSWORD"]),
-        database=database["NAME"],
-    )
-
-
-TROUBLES = {
-    "its database is dropped": (drop, "Unknown database"),
-    "its password is another": (change_password, "Access denied"),
-    "it has too many connections": (use_up_connections, "max_user_connections"),
-}
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)

@@ -20,6 +20,7 @@ LOCK_TIMEOUT = 5  # seconds; the default for metadata locks is a day, and a wait
 # would keep its locks for ever. Less than a lease; nothing here waits for anybody else inside a transaction.
 IDLE_TRANSACTION_TIMEOUT = 15
 NO_SUCH_TABLE, NO_SUCH_COLUMN, BROKEN_VIEW = 1146, 1054, 1356
+LOCKED = (1205, 3572)  # MariaDB's and MySQL's answer to NOWAIT
 READ_ONLY = (1290, 1836)  # by an option, read_only for one; by InnoDB's being read-only
 # Statements that end the open transaction on MySQL and MariaDB, even when they are then refused; and those that can
 # carry one: prepared, compound and executable comments. Django's own ROLLBACK TO SAVEPOINT is let through.
@@ -89,6 +90,9 @@ class DatabaseWrapper(GuardedWrapper, PatientWrapper):
 
     def says_read_only(self, error):
         return error is not None and error.args[0] in READ_ONLY
+
+    def says_locked(self, error):
+        return error is not None and error.args[0] in LOCKED
 
     def get_connection_params(self):
         params = super().get_connection_params()

@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from contextlib import contextmanager
 from urllib.parse import quote
 
 from django.db import OperationalError
@@ -21,6 +22,8 @@ DDL = {getattr(sqlite3, f"SQLITE_{verb}_{kind}") for verb in ("CREATE", "DROP") 
 # With a value: what Django sets, and those whose value is a name to look up. `writable_schema` would be DDL by UPDATE.
 LOOK_UPS = ("foreign_key_check", "foreign_key_list", "index_info", "index_list", "index_xinfo", "table_info")
 PRAGMAS = {"busy_timeout", "foreign_keys", "table_list", "table_xinfo", *LOOK_UPS}
+BUSY_MS = 5000  # how long a transaction waits for another to end: the driver's default
+HARDLY_MS = 2  # what without_waiting() waits: a transaction locks the whole file, and most are shorter
 
 
 def runtime_may(action: int, first: str | None, second: str | None, *where: str | None) -> int:
@@ -61,3 +64,15 @@ class DatabaseWrapper(GuardedWrapper, base.DatabaseWrapper):
 
     def says_read_only(self, error):
         return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+
+    def says_locked(self, error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+    @contextmanager
+    def without_waiting(self):
+        self.ensure_connection()
+        self.connection.execute(f"PRAGMA busy_timeout = {HARDLY_MS}")
+        try:
+            yield
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
