@@ -107,10 +107,12 @@ def run_round(
             continue
         except TasksHeld as error:
             held.add(tenant, error)
+            continue
         except TenantError as error:
             logger.warning("Tenant %s is passed over: %s", tenant, error)
         except Exception:
             logger.exception("Tenant %s could not be dispatched", tenant)
+        held.release(tenant)
         silent = find_silent_servers(silent)
     return unfinished
 

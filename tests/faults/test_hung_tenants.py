@@ -15,6 +15,7 @@ from tenants import breakers
 from tenants.connections import close_tenant_connections
 from tenants.context import control_plane, tenant_context
 from tenants.models import Tenant
+from tenants.services import suspend_tenant
 from tests.faults.many import add_copies, locked, register, silent_servers
 from tests.scans.test_dispatch import ask
 from tests.sick import timed, wait_until
@@ -118,6 +119,17 @@ def test_whose_tasks_are_locked_is_passed_over_without_a_wait(installation, acme
         wait_until(lambda: held.due() == [acme.pk])
     assert run_round([acme.pk], sent.append, held=held) == [acme.pk] and len(sent) == 2
     assert held.due() == []
+
+
+def test_whose_tasks_were_locked_is_forgotten_when_it_is_not_served_any_more(installation, acme):
+    """Else a dispatcher would come back to it without a pause."""
+    held = Held()
+    with locked(installation, [acme]):
+        run_round([acme.pk], held=held)
+        assert held.wait_seconds() < 1e9
+        suspend_tenant(slug="acme")
+        run_round([acme.pk], held=held)
+    assert held.wait_seconds() > 1e9
 
 
 @SQLITE
