@@ -69,8 +69,8 @@ class User(VersionedModel, AbstractBaseUser, PermissionsMixin):
         ]
 
     @classmethod
-    def from_db(cls, db, field_names, values):
-        user = super().from_db(db, field_names, values)
+    def from_db(cls, *args, **kwargs):
+        user = super().from_db(*args, **kwargs)
         user._as_read = user._columns()
         return user
 
