@@ -3,6 +3,7 @@
 import ipaddress
 import re
 import socket
+import threading
 import unicodedata
 from collections.abc import Iterable
 
@@ -162,16 +163,17 @@ def resolve_target(
     allow_loopback: bool = False,
     allow_private: bool = False,
     own_networks: Iterable[Network] = (),
+    seconds: float = 10.0,
 ) -> tuple[str, ...]:
     """
     The literal addresses of ``host``, to be connected to instead of the name: asking again might answer otherwise.
 
     One refused address refuses the host. ``own_networks`` is this service's own infrastructure. IPv4 addresses
-    in IPv6 clothes come back as IPv4. Waits for the system's resolver, without a limit of its own.
+    in IPv6 clothes come back as IPv4. The system's resolver is waited for so many ``seconds`` at most.
     """
     name = normalise_host(host)
     own = tuple(own_networks)
-    found = list(dict.fromkeys(str(_unmapped(address)) for address in _look_up(name)))
+    found = list(dict.fromkeys(str(_unmapped(address)) for address in _look_up(name, seconds)))
     if len(found) > MAX_ADDRESSES:
         raise AddressRefused("too_many_addresses", f"{name} has more than {MAX_ADDRESSES} addresses.")
     for text in found:
@@ -179,18 +181,33 @@ def resolve_target(
     return tuple(found)
 
 
-def _look_up(name: str) -> list[Address]:
-    try:
-        answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise AddressRefused("unresolvable", f"{name} has no address.") from error
+def _look_up(name: str, seconds: float) -> list[Address]:
     addresses = []
-    for *_, socket_address in answers:
+    for *_, socket_address in _ask_resolver(name, seconds):
         text = str(socket_address[0])
         if "%" in text:
             raise AddressRefused("reserved_address", f"{name} has an address that is valid on one link only.")
         addresses.append(ipaddress.ip_address(text))
     return addresses
+
+
+def _ask_resolver(name: str, seconds: float) -> list:
+    """In a thread: the resolver takes no limit, and with several servers and search domains gives up after minutes."""
+    answers: list = []
+    errors: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            answers.extend(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            errors.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True, name="resolver")
+    asking.start()
+    asking.join(seconds)
+    if errors or not answers:
+        raise AddressRefused("unresolvable", f"{name} has no address.") from (errors[0] if errors else None)
+    return answers
 
 
 def _unmapped(address: Address) -> Address:

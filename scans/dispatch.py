@@ -17,7 +17,7 @@ from redis import RedisError
 
 from scans.exceptions import ScanRefused, TasksHeld
 from scans.jobs import run_scan
-from scans.leases import claim_next, put_back, put_to_rest
+from scans.leases import blocked_seconds, claim_next, put_back, put_to_rest
 from scans.limits import require_engine_seconds
 from scans.load import Loads
 from scans.models import Scan, TaskQueue
@@ -33,7 +33,6 @@ from tenants.servers import find_silent_servers
 
 logger = logging.getLogger(__name__)
 
-BLOCKED_SECONDS = 60  # how long a refused task waits before its conditions are looked at again
 RETRY_SECONDS = 5  # after Redis did not take a job
 
 NO_HINTS: Mapping[UUID | str, datetime] = {}
@@ -64,7 +63,7 @@ def dispatch_next(send: Send = enqueue) -> bool:
     except (ScanRefused, WorkHaltedError) as refusal:
         if scan.state in Scan.WAITING:  # else its worker has died: the next one finds this out, and gives it back
             move(scan.pk, Scan.State.BLOCKED, of=Scan.WAITING, reason=refusal.code)
-            put_back(task, BLOCKED_SECONDS)
+            put_back(task, blocked_seconds(task.dispatches))
             return True
     if not move(scan.pk, Scan.State.DISPATCHED) and scan.state in (Scan.State.QUEUED, Scan.State.BLOCKED):
         return True  # a member has paused or cancelled it meanwhile

@@ -21,7 +21,6 @@ from tenants.halts import require_not_halted, require_still_served
 
 logger = logging.getLogger(__name__)
 
-BLOCKED_SECONDS = 60
 PERMISSION_SECONDS = 2  # how often a running scan asks whether it may go on
 REPORT_SECONDS = 0.5  # how often progress is written, and with it the lease renewed
 LIMITS = Limits(seconds=600, memory_bytes=1024**3, output_bytes=16 * 1024**2)
@@ -46,7 +45,7 @@ def run_scan(message_id: str) -> None:
         logger.warning("%s Its engine is stopped and nothing more is written.", error)
     except DatabaseBehindError as error:
         logger.warning("%s: %s", lease.scan, error)
-        lease.give_back(Scan.State.BLOCKED, error.code, BLOCKED_SECONDS)
+        lease.give_back(Scan.State.BLOCKED, error.code, lease.blocked_seconds)
 
 
 def _run(lease: Lease) -> None:
@@ -57,7 +56,7 @@ def _run(lease: Lease) -> None:
         require_not_halted(scan.profile.engines)
         addresses = resolve(scan.target)
     except (ScanRefused, WorkHaltedError) as refusal:
-        lease.give_back(Scan.State.BLOCKED, refusal.code, BLOCKED_SECONDS)
+        lease.give_back(Scan.State.BLOCKED, refusal.code, lease.blocked_seconds)
         return
     target = EngineTarget(
         host=scan.target.host,
@@ -77,7 +76,7 @@ def _run(lease: Lease) -> None:
         lease.give_back(Scan.State.PAUSED)
         return
     if permission.wish == Scan.State.BLOCKED:
-        lease.give_back(Scan.State.BLOCKED, WorkHaltedError.code, BLOCKED_SECONDS)
+        lease.give_back(Scan.State.BLOCKED, WorkHaltedError.code, lease.blocked_seconds)
         return
     lease.record(partial(close_what_is_gone, scan))
     lease.finish(*((Scan.State.PARTIAL, permission.reason) if permission.reason else _verdict(scan)))

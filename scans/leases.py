@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from scans.exceptions import LeaseLost, TasksHeld
 from scans.limits import has_room_to_send
-from scans.models import Scan, ScanCounter, TaskQueue
+from scans.models import Scan, ScanCounter, ScanRun, TaskQueue
 from scans.states import COMES_FROM, move
 from scans.wakeup import wake_after_commit
 
@@ -33,7 +33,8 @@ T = TypeVar("T")
 
 REDISPATCH_SECONDS = 40  # a task that no worker has taken by then was lost on the way
 ATTEMPTS = 3  # leases in a row that nobody gave back: then the scan is taken for what ends its workers
-WAITS_AT_MOST = timedelta(days=7)  # from being asked for to its first start
+WAITS_AT_MOST = timedelta(days=7)  # from being asked for to the first engine that is started
+BLOCKED_SECONDS, BLOCKED_SECONDS_AT_MOST = 60, 300
 DEADLOCK, LOCK_WAIT = 1213, 1205  # MariaDB's and MySQL's; of SQLite's transactions one begins at a time
 TRIES = 3
 
@@ -104,6 +105,14 @@ def claim_next() -> TaskQueue | None:
         return task if claimed else None  # a member has paused or cancelled it: they wake who goes on
 
 
+def blocked_seconds(looks: int) -> float:
+    """
+    Until the conditions of a scan that may not run are looked at again, after so many ``looks``: more each time, as
+    those that nobody does anything about would keep the tenant's others waiting.
+    """
+    return min(BLOCKED_SECONDS * 2 ** min(looks, 10), BLOCKED_SECONDS_AT_MOST)
+
+
 def put_back(task: TaskQueue, seconds: float) -> None:
     """A task that was claimed here and not sent is due again in ``seconds``, unless somebody has it by now."""
     mine = TaskQueue.objects.filter(pk=task.pk, handled_at=None, dispatches=task.dispatches + 1, fence=task.fence)
@@ -133,6 +142,7 @@ def put_to_rest(task: TaskQueue, scan: Scan) -> bool:
     with transaction.atomic():
         unheld = TaskQueue.objects.filter(_is_free(), pk=task.pk, fence=task.fence, handled_at=None)
         if unheld.update(fence=F("fence") + 1, **ends_task):
+            _end_runs_of_the_dead(scan)
             also = {} if state == Scan.State.PAUSED else _ended()
             # Somebody may have moved it since it was read: then their move stands, and so does the task.
             transaction.set_rollback(not move(scan.pk, state, reason=reason, **also))
@@ -141,9 +151,9 @@ def put_to_rest(task: TaskQueue, scan: Scan) -> bool:
 
 def _has_waited_too_long(scan: Scan) -> bool:
     # The database's clock decides, and is asked only where it might say so: clocks are not days apart.
-    if scan.started_at is not None or timezone.now() - scan.created_at < WAITS_AT_MOST - timedelta(days=1):
+    if timezone.now() - scan.created_at < WAITS_AT_MOST - timedelta(days=1):
         return False
-    return Scan.objects.filter(pk=scan.pk, started_at=None, created_at__lt=Now() - WAITS_AT_MOST).exists()
+    return Scan.objects.filter(pk=scan.pk, runs=None, created_at__lt=Now() - WAITS_AT_MOST).exists()
 
 
 @again_after(DEADLOCK, LOCK_WAIT)
@@ -160,9 +170,16 @@ def take_lease(message_id: UUID) -> "Lease | None":
             return None
         task = TaskQueue.objects.get(message_id=message_id)
         scan = Scan.objects.select_related("target", "profile").get(number=task.task_id)
+        if task.fence > 1:
+            _end_runs_of_the_dead(scan)
         move(scan.pk, Scan.State.RUNNING, fence=task.fence, started_at=Coalesce("started_at", Now()))
         wake_after_commit()  # there is room on the way to the workers for the tenant's next one
-    return Lease(message_id, task.fence, scan)
+    return Lease(message_id, task.fence, scan, blocked_seconds(task.dispatches - 1))
+
+
+def _end_runs_of_the_dead(scan: Scan) -> None:
+    """They have no outcome; the seconds of their engines are counted to now."""
+    ScanRun.objects.filter(scan=scan, ended_at=None).update(ended_at=Now())
 
 
 def _is_free() -> Q:
@@ -183,6 +200,7 @@ class Lease:
     message_id: UUID  # not the row's number, which another tenant's row has too
     fence: int
     scan: Scan
+    blocked_seconds: float  # until it is looked at again, should it not be allowed to run
 
     @contextmanager
     def write(self) -> Iterator[None]:

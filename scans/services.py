@@ -134,6 +134,7 @@ def resolve(target: Target) -> tuple[str, ...]:
             target.host,
             allow_loopback=settings.BULKHEAD_ALLOW_LOOPBACK_TARGETS,
             allow_private=settings.BULKHEAD_ALLOW_PRIVATE_TARGETS,
+            seconds=min(10.0, settings.BULKHEAD_LEASE_SECONDS / 3),  # nothing renews a worker's lease meanwhile
         )
     except AddressRefused as error:
         raise ScanRefused(error.reason_code, error.detail) from error

@@ -35,6 +35,21 @@ print(json.dumps(answers))
 """
 
 
+SILENT = """
+import fcntl, socket, struct, sys, time
+sys.path.insert(0, sys.argv[1])
+from scans.addresses import AddressRefused, resolve_target
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+fcntl.ioctl(server, 0x8914, struct.pack("16sH14x", b"lo", 1))  # SIOCSIFFLAGS: up
+server.bind(("127.0.0.1", 53))
+began_at = time.monotonic()
+try:
+    resolve_target("slow.test", seconds=1)
+except AddressRefused as refusal:
+    print(refusal.reason_code, server.recv(512)[12:22], time.monotonic() - began_at)
+"""
+
+
 @pytest.fixture(scope="module")
 def resolve_alone(tmp_path_factory):
     """Resolves in a namespace without any network, where the names above are all there are."""
@@ -149,6 +164,19 @@ def test_loopback_and_private_ranges_are_unlocked_apart_and_the_rest_never(resol
     assert sorted(answers[5]) == ["10.0.0.1", "93.184.216.34"]
     assert answers[6:8] == ["loopback_address", "private_address"]
     assert set(answers[8:]) == {"metadata_address", "reserved_address"}
+
+
+def test_a_name_server_that_does_not_answer_is_waited_for_no_longer_than_said(tmp_path):
+    """The resolver by itself would wait for thirty seconds here."""
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:1\n")
+    inner = f'mount --bind {tmp_path}/resolv.conf "$(readlink -f /etc/resolv.conf)" && exec "$@"'
+    argv = ["unshare", "--map-root-user", "--net", "--mount", "sh", "-c", inner, "sh"]
+    argv += [sys.executable, "-I", "-c", SILENT, str(ROOT)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stderr
+    code, *_, seconds = done.stdout.split()
+    assert code == "unresolvable" and r"\x04slow\x04test" in done.stdout and 1 <= float(seconds) < 20
 
 
 def test_the_services_own_networks_are_refused_even_where_they_are_public():

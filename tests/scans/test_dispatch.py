@@ -11,14 +11,17 @@ import django_rq
 import pytest
 from django.conf import settings as django_settings
 from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
-from scans import rounds, wakeup
-from scans.dispatch import run_dispatcher, run_round, sweep
+from scans import addresses, rounds, wakeup
+from scans.dispatch import dispatch_next, run_dispatcher, run_round, sweep
 from scans.jobs import run_scan
 from scans.leases import claim_next, put_back, take_lease
 from scans.models import Authorization, Scan, ScanCounter, ScanProfile, ScanRun, Target, TaskQueue
+from scans.recording import start_run
 from scans.services import reconsider_blocked_scans, request_scan
+from scans.states import move
 from scans.targets import revoke
 from tenants.connections import close_tenant_connections
 from tenants.context import control_plane, tenant_context
@@ -242,6 +245,24 @@ def test_engines_run_for_no_longer_within_a_day_than_they_may(alice, queue):
     assert states("acme")[1] == ("blocked", "engine_seconds_used")
 
 
+@pytest.mark.parametrize("end", ["taken over", "put to rest"])
+def test_the_engines_of_a_worker_that_died_run_no_longer_than_until_then(alice, end):
+    ask("acme", alice)
+    with tenant_context("acme"):
+        dead = take_lease(claim_next().message_id)
+        run = start_run(dead, "ports")
+        if end == "put to rest":
+            move(dead.scan.pk, "cancelling")
+        TaskQueue.objects.update(lease_until=timezone.now() - timedelta(seconds=1), available_at=Now())
+        if end == "put to rest":
+            assert dispatch_next()
+        else:
+            assert take_lease(dead.message_id).fence == 2
+
+        run.refresh_from_db()
+        assert run.ended_at is not None and run.outcome == ""
+
+
 @pytest.fixture
 def own_redis(installation, tmp_path):
     with Redis(tmp_path) as server, pytest.MonkeyPatch.context() as patch:
@@ -379,6 +400,51 @@ def test_a_scan_that_may_not_run_is_blocked_with_its_reason_and_goes_on_once_it_
     run_round(woken)
 
     assert states("acme") == [("dispatched", "")] and queue.job_ids == list(tasks("acme"))
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_what_allowed_a_scan_to_be_sent_is_looked_at_again_when_it_starts(alice, queue, reason):
+    ask("acme", alice)
+    with tenant_context("acme"):
+        ScanProfile.objects.update(engines={"http": {}})
+    sweep()
+    with tenant_context("acme"):
+        REFUSALS[reason](Target.objects.get())
+
+        run_scan(str(TaskQueue.objects.get().message_id))
+
+        assert not ScanRun.objects.exists()
+    assert states("acme") == [("blocked", reason)]
+
+
+def test_so_is_what_its_name_leads_to(alice, queue, settings):
+    ask("acme", alice)
+    sweep()
+    settings.BULKHEAD_ALLOW_LOOPBACK_TARGETS = False
+    with tenant_context("acme"):
+        run_scan(str(TaskQueue.objects.get().message_id))
+
+        assert not ScanRun.objects.exists()
+    assert states("acme") == [("blocked", "loopback_address")]
+
+
+def test_a_resolver_that_takes_long_costs_no_lease(alice, queue, settings, monkeypatch):
+    """Three workers would have lost theirs, and the scan been quarantined."""
+    settings.BULKHEAD_LEASE_SECONDS = 2
+    answered = threading.Event()
+    monkeypatch.setattr(addresses.socket, "getaddrinfo", lambda *args, **options: answered.wait(60) and [])
+    ask("acme", alice)
+    sweep()
+    with tenant_context("acme"):
+        try:
+            run_scan(str(TaskQueue.objects.get().message_id))
+        finally:
+            answered.set()
+
+        assert list(Scan.objects.get().events.values_list("state", "reason", "fence"))[-2:] == [
+            ("running", "", 1),
+            ("blocked", "unresolvable", 1),
+        ]
 
 
 def test_reconsidering_wakes_nobody_for_nothing_and_touches_no_running_scan(alice, queue):

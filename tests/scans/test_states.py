@@ -4,11 +4,14 @@ import threading
 
 import pytest
 from django.db import transaction
+from django.db.models.functions import Now
+from django.utils import timezone
 
 from scans.dispatch import dispatch_next, sweep
 from scans.exceptions import LeaseLost
 from scans.leases import ATTEMPTS, WAITS_AT_MOST, take_lease
 from scans.models import Scan, TaskQueue
+from scans.recording import start_run
 from scans.services import request_scan
 from scans.states import COMES_FROM, move
 from tenants.connections import close_tenant_connections
@@ -213,6 +216,41 @@ def test_a_scan_that_waited_for_a_week_expires_with_what_it_waited_for(scan):
     with tenant_context("acme"):
         assert told(scan)[-1][1:3] == ("expired", "authorization_missing")
         assert TaskQueue.objects.get().handled_at is not None
+
+
+def test_so_does_one_that_was_refused_at_its_start_each_time(scan):
+    with tenant_context("acme"):
+        take_lease(message_id()).give_back("blocked", "unresolvable", 0)
+        Scan.objects.update(created_at=scan.created_at - WAITS_AT_MOST)
+
+    sweep(lambda task: None)
+
+    with tenant_context("acme"):
+        assert told(scan)[-1][1:3] == ("expired", "unresolvable")
+
+
+def test_one_that_has_begun_expires_no_more(scan):
+    with tenant_context("acme"):
+        lease = take_lease(message_id())
+        start_run(lease, "ports")
+        lease.give_back("blocked", "engine_seconds_used", 0)
+        Scan.objects.update(created_at=scan.created_at - WAITS_AT_MOST)
+
+    sweep(lambda task: None)
+
+    with tenant_context("acme"):
+        assert Scan.objects.get().state == "dispatched"
+
+
+def test_a_scan_that_may_not_run_is_looked_at_less_and_less_often(scan):
+    with tenant_context("acme"):
+        scan.target.authorizations.all().delete()
+        waits = []
+        for _ in range(5):
+            assert dispatch_next()
+            waits.append((TaskQueue.objects.get().available_at - timezone.now()).total_seconds())
+            TaskQueue.objects.update(available_at=Now())
+    assert [round(wait, -1) for wait in waits] == [60, 120, 240, 300, 300]
 
 
 @pytest.mark.parametrize(("wish", "end"), [("pausing", "paused"), ("cancelling", "cancelled")])
