@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from scans.models import ScanCounter, Target
 from tenants.connections import close_tenant_connections
@@ -155,20 +155,27 @@ def test_eight_threads_count_a_thousand_times_each(installation, acme, fault):
     measured = fault(f"8 threads x 1,000 increments ({installation.engine})", "8,000")
 
     def count(_):
-        found = []
+        found, tries = [], 0
         with tenant_context("acme"):
-            for _ in range(TIMES):
-                with transaction.atomic():
-                    found.append(ScanCounter.next())
+            while len(found) < TIMES and tries < 2 * TIMES:
+                tries += 1
+                with suppress(OperationalError):  # SQLite's writers wait five seconds for their turn, and may miss it
+                    found.append(next_number())
         close_tenant_connections()
-        return found
+        return found, tries
+
+    @transaction.atomic
+    def next_number():
+        return ScanCounter.next()
 
     began_at = time.monotonic()
     with ThreadPoolExecutor(THREADS) as pool:
-        numbers = [number for found in pool.map(count, range(THREADS)) for number in found]
+        counted = list(pool.map(count, range(THREADS)))
     seconds = time.monotonic() - began_at
+    numbers = [number for found, _ in counted for number in found]
+    again = sum(tries for _, tries in counted) - len(numbers)
 
     assert sorted(numbers) == list(range(1, THREADS * TIMES + 1))
     with tenant_context("acme"):
         assert ScanCounter.objects.get().number == THREADS * TIMES
-    measured(f"{len(set(numbers)):,}, each number once, in {seconds:.0f} s")
+    measured(f"{len(set(numbers)):,}, each number once, in {seconds:.0f} s; {again} asked again")

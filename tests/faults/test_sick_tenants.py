@@ -87,6 +87,7 @@ def test_a_stopped_server_is_felt_by_its_tenant_alone(service, sick, fault):
 def test_who_has_as_many_connections_as_they_may_is_refused_alone(service, acme, fault):
     measured = fault("too many connections of one tenant", "it alone 503; bystanders nothing")
     service.start(**EIGHT_THREADS)
+    assert heard_by(service.clients["globex"])[0] == 200
     close_tenant_connections()
     held = []
     with pytest.raises(MySQLdb.OperationalError, match="max_user_connections"):
