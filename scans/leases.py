@@ -255,4 +255,5 @@ class Lease:
         return move(self.scan.pk, state, fence=self.fence, **fields)
 
     def _row(self) -> models.QuerySet:
-        return TaskQueue.objects.filter(message_id=self.message_id, fence=self.fence, handled_at=None)
+        held = TaskQueue.objects.filter(message_id=self.message_id, fence=self.fence, handled_at=None)
+        return held.filter(lease_until__isnull=False)  # one that was given back is over, though nobody took the next

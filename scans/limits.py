@@ -24,7 +24,7 @@ def limit(name: str) -> int:
 
 
 def require_room_in_queue() -> None:
-    """For one more scan of the bound tenant. Raises ``TooManyScans``."""
+    """For one more scan of the bound tenant, whose counter the caller has locked. Raises ``TooManyScans``."""
     if TaskQueue.objects.filter(handled_at=None, lease_until=None).count() >= limit("queued_scans"):
         raise TooManyScans("too_many_queued", "As many scans are queued as may be.", retry_after=60)
     since = Scan.objects.filter(created_at__gt=Now() - timedelta(hours=1))

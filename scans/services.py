@@ -26,10 +26,12 @@ def request_scan(
     Raises ``ScanRefused`` when it could not run as things are, with nothing written; ``TooManyScans`` is one.
     """
     require_permission_to_scan(target, profile)
-    require_room_in_queue()
     with transaction.atomic():
+        lock_head()  # before the target too, which a new scan's row locks
+        number = ScanCounter.next()
+        require_room_in_queue()  # under the counter's lock: of two who ask at once the second counts the first's
         scan = Scan.objects.create(
-            number=ScanCounter.next(), target=target, profile=profile, created_by=user, retry_of=retry_of, moves=1
+            number=number, target=target, profile=profile, created_by=user, retry_of=retry_of, moves=1
         )
         ScanEvent.objects.create(scan=scan, sequence=1, state=scan.state, by=user)
         TaskQueue.objects.create(task_id=scan.number, priority=priority)

@@ -79,7 +79,10 @@ class Scan(TenantModel):
 
     class Meta:
         ordering = ["-number"]
-        indexes = [models.Index(fields=["state", "created_at"], name="scan_state")]
+        indexes = [
+            models.Index(fields=["state", "created_at"], name="scan_state"),
+            models.Index(fields=["created_at"], name="scan_asked"),
+        ]
 
     def __str__(self):
         return f"scan {self.number}"
@@ -135,7 +138,7 @@ class TaskQueue(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    task_id = models.PositiveBigIntegerField(help_text="the scan's number")
+    task_id = models.PositiveBigIntegerField(unique=True, help_text="the scan's number")
     message_id = models.UUIDField(unique=True, default=uuid7, help_text="unique over all tenants; the RQ job's id")
     priority = models.PositiveSmallIntegerField(default=5, help_text="1 to 9: 1 is first of the tenant's, 9 last")
     available_at = models.DateTimeField(db_default=Now(), null=True)
@@ -172,12 +175,13 @@ class ScanRun(TenantModel):
     not_covered = models.JSONField(default=list, help_text="[rule, port, reason]")
     is_healthy = models.BooleanField(default=False, help_text="the target answered as well after as before")
     error = models.TextField(blank=True)
-    started_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(db_default=Now(), editable=False)
     ended_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["id"]
         constraints = [models.UniqueConstraint(fields=["scan", "engine", "fence"], name="one_run_a_lease")]
+        indexes = [models.Index(fields=["started_at", "ended_at"], name="scanrun_took")]
 
     def __str__(self):
         return f"{self.engine} of {self.scan_id}"

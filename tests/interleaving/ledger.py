@@ -80,7 +80,8 @@ def seed(tenant: int):
         for number in SCANS
     )
     TaskQueue.objects.bulk_create(
-        TaskQueue(pk=number, task_id=1, message_id=canary_uuid(tenant, number), available_at=now) for number in TASKS
+        TaskQueue(pk=number, task_id=number, message_id=canary_uuid(tenant, number), available_at=now)
+        for number in TASKS
     )
     run = ScanRun.objects.create(pk=shared_key(51), scan=scans[0], engine="ports", fence=1, version=mark)
     for number in (61, 62):

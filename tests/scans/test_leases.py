@@ -71,7 +71,7 @@ WRITES = {
     "write": lambda lease: lease.write().__enter__(),
     "report": lambda lease: lease.report(50, "half"),
     "finish": lambda lease: lease.finish("succeeded"),
-    "give back": lambda lease: lease.give_back("target_inactive", 60),
+    "give back": lambda lease: lease.give_back("blocked", "target_inactive", 60),
 }
 
 
@@ -107,6 +107,19 @@ def test_after_its_end_a_scan_is_written_to_by_nobody(task, write):
         assert everything() == before and take_lease(task.message_id) is None
 
 
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_lease_that_was_given_back_is_over_though_nobody_has_the_next(task, write):
+    with tenant_context("acme"):
+        lease = take_lease(task.message_id)
+        lease.give_back("blocked", "authorization_stale", 60)
+        before = everything()
+
+        with pytest.raises(LeaseLost):
+            write(lease)
+
+        assert everything() == before and take_lease(task.message_id).fence == 2
+
+
 def test_a_lease_that_has_expired_is_good_until_somebody_takes_over(task):
     with tenant_context("acme"):
         lease = take_lease(task.message_id)
@@ -140,7 +153,8 @@ def test_a_write_renews_the_lease_and_keeps_dispatchers_away(task):
 
 
 def make_due_here():
-    TaskQueue.objects.update(available_at=datetime.fromisoformat("2020-01-01T00:00:00+00:00"), lease_until=None)
+    past = datetime.fromisoformat("2020-01-01T00:00:00+00:00")
+    TaskQueue.objects.update(available_at=past, lease_until=past)
 
 
 def test_a_scan_that_is_given_back_is_blocked_and_due_again_later(task):

@@ -3,12 +3,17 @@
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from scans.models import Scan, ScanProfile, TaskQueue
+from scans.limits import require_engine_seconds, require_room_in_queue
+from scans.models import Scan, ScanProfile, ScanRun, TaskQueue
+from scans.services import _open_task
 from tenants.context import control_plane, tenant_context
 from tenants.models import RegistryRevision, Tenant
-from tests.scans.rows import authorize, make_target
+from tests.scans.rows import authorize, make_run, make_scan, make_target
 
 PATH = "/api/v1/scans/"
 
@@ -78,3 +83,46 @@ def test_a_priority_is_1_to_9(alice_api, body, priority, status):
     assert alice_api.post(PATH, body | {"priority": priority}).status_code == status
     with tenant_context("acme"):
         assert list(TaskQueue.objects.values_list("priority", flat=True)) == ([priority] if status == 202 else [])
+
+
+def plans(act):
+    """How the database finds the rows of each thing that ``act`` asks, in its own words."""
+    with CaptureQueriesContext(connection) as asked:
+        act()
+    explain = "EXPLAIN " if connection.vendor == "mysql" else "EXPLAIN QUERY PLAN "
+    with connection.cursor() as cursor:
+        for query in [query["sql"] for query in asked if query["sql"].startswith("SELECT")]:
+            cursor.execute(explain + query)
+            yield query, str(cursor.fetchall())
+
+
+@pytest.fixture
+def long_ago(alice):
+    """Forty scans that ended yesterday, each with a task and a run."""
+    with tenant_context("acme"):
+        target, at = make_target(alice), timezone.now() - timedelta(days=2)
+        for _ in range(40):
+            scan = make_scan(target, alice, state="succeeded")
+            make_run(scan, started_at=at, ended_at=at)
+            TaskQueue.objects.create(task_id=scan.number)
+        Scan.objects.update(created_at=at)
+        return scan
+
+
+def test_no_limit_is_held_by_reading_all_that_ever_was(long_ago, alice):
+    allow(engine_seconds_a_day=100)
+    with tenant_context("acme"):
+        [queued, an_hour] = plans(require_room_in_queue)
+        [seconds] = plans(require_engine_seconds)
+        [task] = plans(lambda: _open_task(long_ago).first())
+
+        assert "taskqueue_" in queued[1] and "scan_asked" in an_hour[1] and "scanrun_took" in seconds[1]
+        assert "task_id" in task[1]
+
+
+def test_a_run_begins_by_the_databases_clock(alice, monkeypatch):
+    monkeypatch.setattr(timezone, "now", lambda real=timezone.now: real() + timedelta(hours=2))
+    with tenant_context("acme"):
+        make_run(make_scan(make_target(alice), alice))
+
+        assert ScanRun.objects.filter(started_at__lte=Now()).count() == 1
