@@ -6,6 +6,7 @@ the next: there is no session to keep a row in.
 """
 
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from itertools import takewhile
@@ -15,13 +16,13 @@ import django_rq
 from django.db import connection
 from redis import RedisError
 
-from scans.exceptions import ScanRefused, TasksHeld
+from scans.exceptions import NotSent, ScanRefused, TasksHeld
 from scans.jobs import run_scan
 from scans.leases import blocked_seconds, claim_next, put_back, put_to_rest
 from scans.limits import require_engine_seconds
 from scans.load import Loads
 from scans.models import Scan, TaskQueue
-from scans.rounds import Held, Rounds, all_tenants, note_next_look
+from scans.rounds import LONGEST_WAIT_SECONDS, Held, Rounds, Waiting, all_tenants, note_next_look, put_off
 from scans.services import require_permission_to_scan
 from scans.states import move
 from scans.wakeup import connect, wait_for_work
@@ -33,7 +34,7 @@ from tenants.servers import find_silent_servers
 
 logger = logging.getLogger(__name__)
 
-RETRY_SECONDS = 5  # after Redis did not take a job
+RETRY_SECONDS = 5.0  # after Redis did not take a job, before anybody's is sent
 
 NO_HINTS: Mapping[UUID | str, datetime] = {}
 Send = Callable[[TaskQueue], object]
@@ -49,7 +50,10 @@ def enqueue(task: TaskQueue) -> None:
 
 
 def dispatch_next(send: Send = enqueue) -> bool:
-    """Send the bound tenant's oldest due task to a worker, if it may run; False when there was none."""
+    """
+    Send the bound tenant's oldest due task to a worker, if it may run; False when there was none. Raises ``NotSent``
+    when Redis does not take it.
+    """
     task = claim_next()
     if task is None:
         return False
@@ -70,9 +74,9 @@ def dispatch_next(send: Send = enqueue) -> bool:
     try:
         send(task)
     except (RedisError, OSError) as error:
-        logger.warning("Task %s could not be sent and stays in the outbox: %s", task.message_id, error)
         move(scan.pk, Scan.State.QUEUED, of=(Scan.State.DISPATCHED,), reason="not_sent")
-        put_back(task, RETRY_SECONDS)
+        put_back(task, 0)  # another dispatcher may reach Redis; this one waits before it takes anything
+        raise NotSent(f"Task {task.message_id} could not be sent and stays in the outbox: {error}") from error
     return True
 
 
@@ -85,12 +89,16 @@ def run_round(
     unasked: Collection[UUID | str] = (),
 ) -> list[UUID | str]:
     """
-    One task of each tenant; the tenants that may have more. What goes wrong in one stops no other. ``unasked`` are
-    those who are looked at for no reason but that it is their turn.
+    One task of each tenant; the tenants that may have more. What goes wrong in one stops no other, but that Redis takes
+    no job: then ``held`` holds everybody for a while, and all who are left may have more. ``unasked`` are those who are
+    looked at for no reason but that it is their turn.
     """
     unfinished, silent = [], frozenset(silent_servers())
     held = Held() if held is None else held
     for tenant in tenants:
+        if held.seconds_for_all():
+            unfinished.append(tenant)
+            continue
         try:
             with tenant_context(tenant):
                 if dispatch_next(send):
@@ -107,40 +115,56 @@ def run_round(
         except TasksHeld as error:
             held.add(tenant, error)
             continue
+        except NotSent as error:
+            logger.warning("%s", error)
+            held.add_all(RETRY_SECONDS)
+            unfinished.append(tenant)
+            continue
         except TenantError as error:
             logger.warning("Tenant %s is passed over: %s", tenant, error)
         except Exception:
             logger.exception("Tenant %s could not be dispatched", tenant)
         held.release(tenant)
+        if tenant in hints:
+            put_off(tenant, hints[tenant])
         silent = find_silent_servers(silent)
     return unfinished
 
 
 def sweep(send: Send = enqueue) -> None:
-    """Round after round over all tenants, until nobody has a due task that there is room for."""
+    """Round after round over all tenants, until nobody has a due task that there is room for, or Redis takes none."""
     tenants: list = all_tenants()
     loads, held = Loads(), Held()
     loads.read()
-    while tenants:
+    while tenants and not held.seconds_for_all():
         tenants = run_round(tenants, send, loads=loads, held=held, unasked=set(tenants)) or held.wait()
     loads.note()
 
 
 def run_dispatcher(should_stop: Callable[[], bool]) -> None:
     """Woken by Redis; and, because Redis may forget, by hints in control and a slow round over all tenants."""
-    rounds, loads, held = Rounds(), Loads(), Held()
+    rounds, waiting, loads, held = Rounds(), Waiting(), Loads(), Held()
     hints: dict[UUID | str, datetime] = {}
-    waiting: dict[UUID | str, None] = {}  # an ordered set: who asked first is served first
     asking = 0
     while not should_stop():
+        if seconds := held.seconds_for_all():
+            time.sleep(min(seconds, LONGEST_WAIT_SECONDS))  # meanwhile wake-ups are kept by Redis, hints by control
+            loads.go_on()
+            continue
         due, few = rounds.due(asking)
         hints |= due
-        woken = wait_for_work(0 if waiting or due or few else min(rounds.wait_seconds(), held.wait_seconds()))
-        waiting |= dict.fromkeys([*woken, *due, *held.due()])
-        asking, unasked = len(waiting), set(few).difference(waiting)
-        waiting |= dict.fromkeys(few)  # last: hardly any of them has work
-        going_on = takewhile(lambda each: not should_stop(), waiting)
-        waiting = dict.fromkeys(run_round(going_on, hints=hints, loads=loads, held=held, unasked=unasked))
+        is_idle = not (waiting or due or few)
+        woken = wait_for_work(min(rounds.wait_seconds(), held.wait_seconds()) if is_idle else 0)
+        waiting.add([*woken, *held.due()], hinted=due)
+        unasked = [tenant for tenant in few if tenant not in waiting]
+        turn = waiting.take()
+        asking = len(turn)
+        turn += unasked  # last: hardly any of them has work
+        going_on = takewhile(lambda each: not should_stop(), turn)
+        unfinished = run_round(going_on, hints=hints, loads=loads, held=held, unasked=unasked)
+        waiting.add(unfinished)
+        rounds.served(set(unfinished).difference(hints))
         hints = {tenant: hint for tenant, hint in hints.items() if tenant in waiting}
         loads.go_on()
+    rounds.end()
     loads.end()

@@ -22,5 +22,9 @@ class LeaseLost(Exception):
     """Another worker has this scan now, or it has ended: whatever is still running here must write nothing more."""
 
 
+class NotSent(Exception):
+    """The workers' queue took no job. The task is in the outbox again; nobody else's would be taken now."""
+
+
 class TasksHeld(Exception):
     """Somebody else has locked what claims a tenant's tasks. Nothing is wrong; it is tried again soon."""

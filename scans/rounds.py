@@ -9,15 +9,18 @@ wake-up nor a hint has told.
 import logging
 import math
 import time
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from itertools import islice
 from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db.models import Min
+from django.db.models import Min, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from scans.leases import seconds_from_now
 from scans.models import TaskQueue
 from tenants.context import after_unbind, control_plane, current_tenant
 from tenants.models import Tenant
@@ -25,6 +28,10 @@ from tenants.models import Tenant
 logger = logging.getLogger(__name__)
 
 HINTS_SECONDS = 5.0
+HINTED_AT_ONCE = 1000
+ROOM_SECONDS = 10  # before who waits for room is looked at unasked: less than what is late (``tenants/load.py``)
+PASSED_OVER_SECONDS = 30  # before a tenant that could not be looked at is hinted at again
+TURN = 16  # tenants that are looked at before wake-ups are read again: 0.1 to 0.2 s
 SAME = timedelta(microseconds=500)  # SQLite's clock gives milliseconds, and compares them as text
 # Of the round over all, between two looks at who has asked: one, so that nobody waits for it; and, where many ask all
 # the time, one beside each four of them, so that it gets on.
@@ -45,7 +52,7 @@ def hinted_tenants() -> dict[UUID | str, datetime]:
     """Those whose hint is due, with the hint."""
     with control_plane():
         due = Tenant.objects.filter(state=Tenant.State.ACTIVE, look_at__lte=Now()).order_by("look_at")
-        return {pk: hint for pk, hint in due.values_list("pk", "look_at")[:1000] if hint is not None}
+        return {pk: hint for pk, hint in due.values_list("pk", "look_at")[:HINTED_AT_ONCE] if hint is not None}
 
 
 def note_next_look(hint: datetime) -> None:
@@ -54,16 +61,35 @@ def note_next_look(hint: datetime) -> None:
     somebody has told it another time than the ``hint`` that led here.
     """
     tenant_id = current_tenant().id
-    next_look = TaskQueue.objects.filter(handled_at=None).aggregate(at=Min("available_at"))["at"]
+    later = Min("available_at", filter=Q(available_at__gt=Now()))
+    found = TaskQueue.objects.filter(handled_at=None).aggregate(first=Min("available_at"), later=later)
 
     def note() -> None:
+        look_at = found["later"]
+        # What is due waits for room. Most room wakes a dispatcher; a lease that runs out and a lost job do not.
+        is_soon = look_at is not None and look_at < timezone.now() + timedelta(seconds=ROOM_SECONDS)
+        if found["first"] != found["later"] and not is_soon:
+            look_at = seconds_from_now(ROOM_SECONDS)
         with control_plane():
-            unchanged = Tenant.objects.filter(pk=tenant_id, look_at__range=(hint - SAME, hint + SAME))
-            # What is due and waits for room is looked at again soon; it is not late.
-            is_due = next_look is not None and next_look <= timezone.now()
-            unchanged.update(look_at=Now() if is_due else next_look)
+            _unchanged(tenant_id, hint).update(look_at=look_at)
 
     after_unbind(note)
+
+
+def put_off(tenant: UUID | str, hint: datetime) -> None:
+    """
+    Who could not be looked at is not hinted at for a while. Else those of one silent server, always the oldest, would
+    hide everybody else's hints.
+    """
+    try:
+        with control_plane():
+            _unchanged(tenant, hint).update(look_at=seconds_from_now(PASSED_OVER_SECONDS))
+    except DatabaseError as error:
+        logger.warning("The hint of tenant %s cannot be put off: %s", tenant, error)
+
+
+def _unchanged(tenant: UUID | str, hint: datetime) -> QuerySet[Tenant]:
+    return Tenant.objects.filter(pk=tenant, look_at__range=(hint - SAME, hint + SAME))
 
 
 class Rounds:
@@ -75,6 +101,7 @@ class Rounds:
         self._began_at = self._hints_at = -math.inf
         self._seconds = 0.0  # that a round takes
         self._is_first = True
+        self._served: set[UUID | str] = set()
 
     def due(self, asking: int = 0) -> tuple[dict[UUID | str, datetime], list[UUID]]:
         """Whose hints are due, each some seconds; and the next few of the round, beside so many who were ``asking``."""
@@ -83,6 +110,7 @@ class Rounds:
         try:
             if now >= self._hints_at:
                 self._hints_at = now + HINTS_SECONDS
+                self._hint_at_served()
                 hints = hinted_tenants()
             if now >= self._began_at + self._seconds and self._position == len(self._tenants):
                 tenants = all_tenants()
@@ -92,6 +120,26 @@ class Rounds:
         except DatabaseError as error:
             logger.warning("The tenants cannot be read; the next look tries again: %s", error)
         return hints, self._next_few(now, max(AT_ONCE, asking // BESIDE))
+
+    def served(self, tenants: Iterable[UUID | str]) -> None:
+        """
+        These had work, and no hint led to them. If control has none, because a process died before it wrote it, nobody
+        would come back for a dead worker's scan: so there is one before hints are read again. All of them in one
+        statement then, and none for each scan.
+        """
+        self._served.update(tenants)
+
+    def _hint_at_served(self) -> None:
+        if self._served:
+            with control_plane():
+                Tenant.objects.filter(pk__in=self._served, look_at=None).update(look_at=Now())
+            self._served = set()
+
+    def end(self) -> None:
+        try:
+            self._hint_at_served()
+        except DatabaseError as error:
+            logger.warning("Who was served last cannot be noted; the round over all finds them: %s", error)
 
     def wait_seconds(self) -> float:
         """For a wake-up, before the round goes on."""
@@ -110,10 +158,46 @@ class Rounds:
         return few
 
 
-class Held:
-    """Tenants whose tasks somebody else had locked: looked at again soon, and then less and less often."""
+class Waiting:
+    """
+    Who is to be looked at. Who asked first is first, and who may have more asks again; beside each four of them, and
+    where fewer ask, come those whose hint was due. Few at a time: a hint is old, and a long tail of them must not keep
+    waiting who has just asked.
+    """
 
     def __init__(self) -> None:
+        self._asked: dict[UUID | str, None] = {}  # ordered sets
+        self._hinted: dict[UUID | str, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._asked or self._hinted)
+
+    def __contains__(self, tenant: UUID | str) -> bool:
+        return tenant in self._asked or tenant in self._hinted
+
+    def add(self, asked: Iterable[UUID | str], hinted: Iterable[UUID | str] = ()) -> None:
+        self._asked |= dict.fromkeys(asked)
+        self._hinted |= dict.fromkeys(hinted)
+
+    def take(self) -> list[UUID | str]:
+        """The next few."""
+        turn = list(islice(self._asked, TURN))
+        others = (tenant for tenant in self._hinted if tenant not in turn)
+        turn += islice(others, max(TURN // BESIDE, TURN - len(turn)))
+        for tenant in turn:
+            self._asked.pop(tenant, None)
+            self._hinted.pop(tenant, None)
+        return turn
+
+
+class Held:
+    """
+    Tenants whose tasks somebody else had locked: looked at again soon, and then less and less often. And everybody,
+    while no job can be sent: what is claimed then is undone, with two events each time.
+    """
+
+    def __init__(self) -> None:
+        self._all_until = -math.inf
         self._next: dict[UUID | str, tuple[float, float]] = {}  # when, and the pause before it
 
     def add(self, tenant: UUID | str, error: Exception) -> None:
@@ -122,6 +206,13 @@ class Held:
         self._next[tenant] = time.monotonic() + pause, pause
         if last < pause == LONGEST_PAUSE:
             logger.warning("Tenant %s waits for somebody who has locked its tasks: %s", tenant, error)
+
+    def add_all(self, seconds: float) -> None:
+        self._all_until = time.monotonic() + seconds
+
+    def seconds_for_all(self) -> float:
+        """0 while nothing keeps everybody."""
+        return max(0.0, self._all_until - time.monotonic())
 
     def release(self, tenant: UUID | str) -> None:
         self._next.pop(tenant, None)

@@ -60,22 +60,32 @@ def open_breaker(address: Address, answers: Callable[[], bool]) -> None:
             return
         _silent[address] = silent = _Silent()
     logger.error("The database server %s does not answer: its tenants are unavailable until it does", ":".join(address))
-    threading.Thread(target=_ask_again, args=(address, silent, answers), daemon=True, name="breaker").start()
+    try:
+        threading.Thread(target=_ask_again, args=(address, silent, answers), daemon=True, name="breaker").start()
+    except RuntimeError as error:  # there are as many threads as may be: who comes next waits in vain again, and tries
+        _forget(address, silent)
+        logger.error("Nobody asks the database server %s whether it answers again: %s", ":".join(address), error)
 
 
 def _ask_again(address: Address, silent: _Silent, answers: Callable[[], bool]) -> None:
     pause = FIRST_PAUSE
-    while True:
-        time.sleep(pause)
-        is_wanted = time.monotonic() - silent.asked_at < UNASKED_SECONDS
-        if _silent.get(address) is not silent or not is_wanted or answers():
-            break
-        pause = min(2 * pause, LONGEST_PAUSE)
-        silent.next_try = time.monotonic() + pause
+    try:
+        while True:
+            time.sleep(pause)
+            is_wanted = time.monotonic() - silent.asked_at < UNASKED_SECONDS
+            if _silent.get(address) is not silent or not is_wanted or answers():
+                break
+            pause = min(2 * pause, LONGEST_PAUSE)
+            silent.next_try = time.monotonic() + pause
+    finally:
+        _forget(address, silent)  # whatever went wrong here: who comes next finds out anew
+    logger.warning("The database server %s %s", ":".join(address), "answers again" if is_wanted else "is not wanted")
+
+
+def _forget(address: Address, silent: _Silent) -> None:
     with _lock:
         if _silent.get(address) is silent:
             del _silent[address]
-    logger.warning("The database server %s %s", ":".join(address), "answers again" if is_wanted else "is not wanted")
 
 
 def start_over() -> None:

@@ -13,7 +13,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from django.conf import settings
@@ -34,6 +34,7 @@ from tenants.registry import registry
 from tenants.secrets import give_up_fleet_key, seal, unseal
 
 logger = logging.getLogger(__name__)
+STOPS = {signal.SIGTERM, signal.SIGINT}
 WAITING, WORKING = "worker, waiting", "worker, working"  # 15 bytes at most: what `ps -o comm` shows of a child
 
 
@@ -42,17 +43,26 @@ class Spare:
 
     def __init__(self, get_ready: Callable[[], object], work: Callable[..., object]):
         reading, self._writing = os.pipe()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
+            # What a signal raises must not be raised in the child before it is where nothing gets out.
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
             self.pid = os.fork()
-        except OSError:
-            os.close(reading)
+            if not self.pid:
+                self._live(reading, before, get_ready, work)
+        except BaseException:
             os.close(self._writing)
             raise
-        if self.pid:
+        finally:
             os.close(reading)
-            return
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _live(
+        self, reading: int, signals: set, get_ready: Callable[[], object], work: Callable[..., object]
+    ) -> NoReturn:
         status = 1
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
             os.close(self._writing)
             _be_called(WAITING)
             get_ready()

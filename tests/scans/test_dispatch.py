@@ -14,11 +14,13 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from scans import addresses, rounds, wakeup
+from scans import addresses, dispatch, rounds, wakeup
 from scans.dispatch import dispatch_next, run_dispatcher, run_round, sweep
+from scans.exceptions import TasksHeld
 from scans.jobs import run_scan
 from scans.leases import claim_next, put_back, take_lease
-from scans.models import Authorization, Scan, ScanCounter, ScanProfile, ScanRun, Target, TaskQueue
+from scans.limits import has_room_to_send
+from scans.models import Authorization, Scan, ScanCounter, ScanEvent, ScanProfile, ScanRun, Target, TaskQueue
 from scans.recording import start_run
 from scans.services import reconsider_blocked_scans, request_scan
 from scans.states import move
@@ -122,25 +124,37 @@ def test_dispatcher_processes_at_once_send_each_task_once(alice, queue):
     assert set(tasks("acme").values()) == {1} and sorted(queue.job_ids) == sorted(tasks("acme"))
 
 
-def test_dispatchers_at_once_send_no_more_than_a_tenant_may_have_on_the_way(alice, queue):
-    allow("acme", weight=2, running_scans=100)
+def test_dispatchers_at_once_send_no_more_than_a_tenant_may_have_on_the_way(alice, queue, monkeypatch):
+    """Two count at the same moment, and the second goes on with what it knows when the first has claimed."""
+    allow("acme", weight=1, running_scans=100)
     ask("acme", alice, 10)
-    barrier, sent = threading.Barrier(4), []
+    both, has_claimed, counts, claimed = threading.Barrier(2, timeout=60), threading.Event(), [], []
+
+    def count():
+        counts.append(has_room := has_room_to_send())
+        is_second = len(counts) == 2
+        both.wait()
+        assert not is_second or has_claimed.wait(60)
+        return has_room
 
     def work():
-        barrier.wait()
         try:
-            sweep(send=sent.append)
+            with tenant_context("acme"):
+                claimed.append(claim_next())
+            has_claimed.set()
+        except TasksHeld:
+            both.wait()  # the other is on its way between the count and the claim
         finally:
             close_tenant_connections()
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    monkeypatch.setattr("scans.leases.has_room_to_send", count)
+    threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    assert sorted(task.task_id for task in sent) == [1, 2]
+    assert [task.task_id for task in claimed] == [1] and sum(tasks("acme").values()) == 1
 
 
 def test_the_next_one_is_sent_when_a_worker_has_taken_one(alice, queue):
@@ -283,6 +297,57 @@ def test_a_scan_is_accepted_while_redis_is_down_and_sent_once_it_is_back(alice, 
 
     assert django_rq.get_queue("default").job_ids == list(tasks("acme"))
     assert states("acme") == [("dispatched", "")]
+
+
+def test_while_redis_takes_no_job_nothing_more_is_claimed_in_any_tenant(alice, mallory, own_redis, monkeypatch):
+    monkeypatch.setattr(dispatch, "RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(dispatch, "LONGEST_WAIT_SECONDS", 0.01)
+    ask("acme", alice, 3)
+    ask("globex", mallory, 3)
+    own_redis.stop()
+    looks = iter(range(20))
+
+    run_dispatcher(lambda: next(looks, None) is None)
+
+    assert sum([*tasks("acme").values(), *tasks("globex").values()]) == 1
+    with tenant_context("acme"):
+        events = ScanEvent.objects.count()
+    with tenant_context("globex"):
+        events += ScanEvent.objects.count()
+    assert events == 2  # dispatched, and not sent
+
+
+def test_when_redis_is_back_all_who_wait_are_served_from_memory(alice, mallory, own_redis, monkeypatch):
+    """Neither a wake-up nor a hint nor a round over all leads there again."""
+    monkeypatch.setattr(dispatch, "RETRY_SECONDS", 0.1)
+    ask("acme", alice)
+    ask("globex", mallory)
+    own_redis.stop()
+    with control_plane():
+        found = iter([({}, list(Tenant.objects.values_list("pk", flat=True)))])
+    monkeypatch.setattr(rounds.Rounds, "due", lambda self, asking=0: next(found, ({}, [])))
+    tried = threading.Event()
+    add_all = rounds.Held.add_all
+    monkeypatch.setattr(rounds.Held, "add_all", lambda self, seconds: tried.set() or add_all(self, seconds))
+    stop = threading.Event()
+
+    def work():
+        try:
+            run_dispatcher(stop.is_set)
+        finally:
+            close_tenant_connections()
+
+    dispatcher = threading.Thread(target=work)
+    dispatcher.start()
+    try:
+        assert tried.wait(60)
+        own_redis.start()
+        wait_until(lambda: django_rq.get_queue("default").count == 2, 60)
+    finally:
+        stop.set()
+        dispatcher.join(60)
+
+    assert sorted(django_rq.get_queue("default").job_ids) == sorted(tasks("acme") | tasks("globex"))
 
 
 def test_a_redis_that_hangs_hangs_neither_the_request_nor_the_dispatcher(alice, own_redis, monkeypatch):

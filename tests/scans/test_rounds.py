@@ -1,22 +1,28 @@
 """Whom a dispatcher looks at when nobody has woken it."""
 
+import logging
 from datetime import timedelta
 from uuid import uuid4
 
 import django_rq
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from scans import rounds
-from scans.dispatch import run_round
+from scans.dispatch import run_dispatcher, run_round
 from scans.leases import take_lease
-from scans.models import Scan, ScanProfile, TaskQueue
-from scans.rounds import AT_ONCE, LOOKS_A_SECOND, Rounds, hinted_tenants
+from scans.models import ScanProfile, Target, TaskQueue
+from scans.rounds import AT_ONCE, HINTS_SECONDS, LOOKS_A_SECOND, ROOM_SECONDS, TURN, Rounds, Waiting, hinted_tenants
+from scans.services import request_scan
+from scans.wakeup import KEY, wake_dispatcher
 from tenants.connections import close_tenant_connections
 from tenants.context import control_plane, tenant_context
-from tenants.models import Tenant
+from tenants.load import LATE_SECONDS
+from tenants.models import DatabaseServer, Tenant
+from tenants.services import suspend_tenant
+from tests.faults.many import register
 from tests.scans.rows import authorize, make_target
 from tests.scans.scanning import start, wait_until
 
@@ -53,12 +59,15 @@ def test_what_is_asked_for_is_noted_in_control_and_idle_tenants_are_not_looked_a
     assert list(hinted_tenants()) == [acme.id] and look() == [1]
 
 
-def test_what_is_refused_or_undone_is_not_noted(alice_api, body):
+def test_what_is_refused_or_undone_is_not_noted(alice, alice_api, body):
     assert alice_api.post(PATH, body | {"priority": 0}).status_code == 400
-    with tenant_context("acme"):
-        Scan.objects.all().delete()
+    with tenant_context("acme"), transaction.atomic():
+        request_scan(target=Target.objects.get(), profile=ScanProfile.objects.get(), user=alice)
+        transaction.set_rollback(True)
 
     assert hint() is None
+    with tenant_context("acme"):
+        assert not TaskQueue.objects.exists()
 
 
 def test_a_look_that_finds_nothing_due_notes_when_something_will_be(alice_api, body, acme):
@@ -87,7 +96,63 @@ def test_a_tenant_whose_scans_wait_for_room_is_not_late(alice_api, body, acme):
         Tenant.objects.update(look_at=long_ago)
 
     assert look() == []  # one is on its way, which is all that may be
-    assert timezone.now() - hint() < timedelta(minutes=1) and list(hinted_tenants()) == [acme.id]
+    assert timezone.now() - hint() < timedelta(minutes=1)
+    assert hint() <= timezone.now() + timedelta(seconds=ROOM_SECONDS) and ROOM_SECONDS + HINTS_SECONDS <= LATE_SECONDS
+
+
+def test_who_waits_for_room_is_not_looked_at_every_time_hints_are_read(alice_api, body, acme):
+    """Three hundred such tenants would be all that a dispatcher gets round to."""
+    for _ in range(2):
+        alice_api.post(PATH, body)
+    assert look() == [1]
+
+    assert hinted_tenants() == {} and hint() is not None
+
+
+def test_who_waits_for_room_is_looked_at_when_a_lease_runs_out(alice_api, body, acme):
+    for _ in range(2):
+        alice_api.post(PATH, body)
+    assert look() == [1]
+    soon = timezone.now().replace(microsecond=0) + timedelta(seconds=ROOM_SECONDS / 2)
+    with tenant_context("acme"):
+        TaskQueue.objects.filter(task_id=1).update(lease_until=soon, available_at=soon)
+    with control_plane():
+        Tenant.objects.exclude(look_at=None).update(look_at=Now())
+
+    look()
+
+    assert hint() == soon
+
+
+def test_who_could_not_be_looked_at_hides_nobody_elses_hint(alice_api, body, acme, monkeypatch):
+    """As the tenants of a silent server do, whose hints are always the oldest."""
+    monkeypatch.setattr(rounds, "HINTED_AT_ONCE", 1)
+    alice_api.post(PATH, body)
+    with control_plane():
+        server = DatabaseServer.objects.get(pk=acme.server_id)
+    [sick] = register(["initech"], server)  # it has no database
+    with control_plane():
+        Tenant.objects.filter(pk=sick.pk).update(look_at=acme.created_at)
+    assert list(hinted_tenants()) == [sick.pk]
+
+    assert look() == []
+
+    assert list(hinted_tenants()) == [acme.pk] and look() == [1]
+    with control_plane():
+        look_at = Tenant.objects.get(pk=sick.pk).look_at
+    assert timezone.now() < look_at < timezone.now() + timedelta(minutes=1)
+
+
+def test_a_hint_that_is_newer_than_the_failure_is_kept(globex, monkeypatch):
+    suspend_tenant(slug="globex")
+    newer = timezone.now().replace(microsecond=0)
+    with control_plane():
+        Tenant.objects.filter(pk=globex.pk).update(look_at=newer)
+
+    run_round([globex.pk], hints={globex.pk: globex.created_at})
+
+    with control_plane():
+        assert Tenant.objects.get(pk=globex.pk).look_at == newer
 
 
 def test_a_dead_workers_scan_is_looked_at_when_its_lease_has_run_out(alice_api, body):
@@ -185,6 +250,74 @@ def test_where_many_ask_the_round_gets_on_with_one_beside_each_four(monkeypatch)
     found = Rounds()
 
     assert [len(found.due(asking)[1]) for asking in (0, 3, 8, 40)] == [1, 1, 2, 6]
+
+
+def test_who_asked_first_is_first_and_hinted_ones_come_beside_each_four():
+    waiting = Waiting()
+    asked, hinted = [[f"{kind} {number}" for number in range(40)] for kind in ("asked", "hinted")]
+    waiting.add(asked, hinted=[*hinted, asked[39]])
+
+    assert waiting.take() == asked[:16] + hinted[:4]
+    waiting.add(["asked again"])
+    assert waiting.take() == asked[16:32] + hinted[4:8]
+    assert waiting.take() == asked[32:] + ["asked again"] + hinted[8:15]
+    rest = [*waiting.take(), *waiting.take()]
+    assert rest == hinted[15:] and waiting.take() == [] and not waiting
+
+
+class PassedOver(logging.Handler):
+    """Does ``first`` when a tenant is passed over, and counts how many are."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.count, self._first = 0, first
+
+    def emit(self, record):
+        if "is passed over" in record.getMessage():
+            self.count += 1
+            if self.count == 1:
+                self._first()
+
+
+def test_who_asks_waits_for_no_long_tail_of_hints(alice, body, acme, monkeypatch):
+    queue = django_rq.get_queue("default")
+    monkeypatch.setattr(rounds, "all_tenants", list)
+    monkeypatch.setattr(rounds, "hinted_tenants", lambda: {uuid4(): timezone.now() for _ in range(10 * TURN)})
+    with tenant_context("acme"), transaction.atomic():
+        request_scan(target=Target.objects.get(), profile=ScanProfile.objects.get(), user=alice)
+    queue.connection.delete(KEY)  # it asks during the round
+    passed_over = PassedOver(lambda: wake_dispatcher(acme.pk))
+    logging.getLogger("scans.dispatch").addHandler(passed_over)
+    try:
+        run_dispatcher(lambda: queue.count == 1 or passed_over.count == 10 * TURN)
+    finally:
+        logging.getLogger("scans.dispatch").removeHandler(passed_over)
+
+    assert queue.count == 1 and passed_over.count == TURN
+
+
+def test_who_is_found_by_the_round_over_all_has_a_hint_before_hints_are_read_again(alice_api, body, acme):
+    """For when its worker dies, or Redis forgets the job: the next such round is minutes away."""
+    queue = django_rq.get_queue("default")
+    alice_api.post(PATH, body)
+    queue.connection.delete(KEY)
+    with control_plane():
+        Tenant.objects.update(look_at=None)
+
+    run_dispatcher(lambda: queue.count == 1)
+
+    assert list(hinted_tenants()) == [acme.pk]
+
+
+def test_who_was_served_keeps_the_hint_that_control_has(acme, globex):
+    later = timezone.now().replace(microsecond=0) + timedelta(seconds=20)
+    with control_plane():
+        Tenant.objects.filter(pk=acme.pk).update(look_at=later)
+    found = Rounds()
+    found.served([acme.pk])
+    found.served([globex.pk])
+
+    assert list(found.due()[0]) == [globex.pk] and hint() == later
 
 
 def test_hints_are_asked_for_every_few_seconds(monkeypatch):

@@ -373,6 +373,34 @@ def test_a_server_is_asked_less_and_less_often_and_not_for_ever(monkeypatch):
     assert breakers._silent == {}
 
 
+def test_a_server_that_no_thread_can_ask_is_found_out_anew_by_who_comes_next(monkeypatch):
+    class Scarce(threading.Thread):
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(breakers.threading, "Thread", Scarce)
+    breakers.open_breaker(("nowhere", "1"), lambda: False)
+    breakers.require_answering(("nowhere", "1"))
+    monkeypatch.undo()
+    breakers.open_breaker(("nowhere", "1"), lambda: False)
+    with pytest.raises(DatabaseSilentError):
+        breakers.require_answering(("nowhere", "1"))
+    breakers.start_over()
+
+
+def test_a_thread_that_ends_by_an_error_leaves_no_server_silent(monkeypatch):
+    monkeypatch.setattr(breakers, "FIRST_PAUSE", 0.01)
+    silent = breakers._silent["nowhere", "1"] = breakers._Silent()
+
+    def fail():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        breakers._ask_again(("nowhere", "1"), silent, fail)
+
+    assert breakers._silent == {}
+
+
 def test_a_forked_child_finds_out_by_itself():
     """The thread that asks again is its parent's."""
     breakers.open_breaker(("nowhere", "1"), lambda: False)

@@ -130,6 +130,34 @@ def test_it_ends_with_its_worker_however_that_ends(acme, number):
         wait_until(lambda: not is_there(pid), seconds=5)
 
 
+def test_a_child_that_is_told_to_stop_as_it_begins_never_runs_its_makers_code(monkeypatch):
+    class Told(BaseException):
+        pass
+
+    def stop(*of_signal):
+        raise Told
+
+    def fork():
+        if not (pid := real_fork()):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return pid
+
+    maker, real_fork = os.getpid(), os.fork
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(workers.os, "fork", fork)
+            spare = workers.Spare(list, list)
+    except Told:
+        assert os.getpid() == maker or os._exit(3)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(spare.pid, 0)[1]) == 1
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGINT}
+
+
 def test_what_a_worker_knows_of_a_tenant_is_looked_at_again_when_there_is_a_job(acme, alice):
     with worker() as (process, spare):
         first = send(alice)
