@@ -131,14 +131,20 @@ def test_in_an_emergency_nothing_that_was_signed_before_counts(acme, globex, ali
     assert (me(after["access"]), me(other), others.get("/healthz").status_code) == (200, 200, 200)
 
 
-def test_a_job_is_run_in_the_grace_of_its_key_and_not_after_an_emergency(at_once, alice, settings):
+@pytest.mark.parametrize("end", ["of its grace", "in an emergency"])
+def test_a_job_is_run_in_the_grace_of_its_key_and_not_after_its_end(at_once, alice, settings, end):
     settings.BULKHEAD_JOB_FUNCTIONS = {"tests.tenants.states.set_state"}
     with tenant_context("acme"):
         connection = django_rq.get_connection("default")
         job = TenantJob.create("tests.tenants.states.set_state", ["acme", "active"], connection=connection, id="x" * 8)
     rotate_tenant_keys(slug="acme")
     assert job._verify().snapshot.slug == "acme"
-    rotate_tenant_keys(slug="acme", emergency=True)
+    if end == "in an emergency":
+        rotate_tenant_keys(slug="acme", emergency=True)
+    else:
+        with control_plane():
+            TenantKey.objects.filter(tenant__slug="acme", number=1).update(expires_at=timezone.now())
+        registry_module.registry.clear()
     with pytest.raises(ForgedJobError):
         job._verify()
 
