@@ -100,8 +100,9 @@ def test_a_tenant_whose_scans_wait_for_room_is_not_late(alice_api, body, acme):
     assert hint() <= timezone.now() + timedelta(seconds=ROOM_SECONDS) and ROOM_SECONDS + HINTS_SECONDS <= LATE_SECONDS
 
 
-def test_who_waits_for_room_is_not_looked_at_every_time_hints_are_read(alice_api, body, acme):
+def test_who_waits_for_room_is_not_looked_at_every_time_hints_are_read(alice_api, body, monkeypatch):
     """Three hundred such tenants would be all that a dispatcher gets round to."""
+    monkeypatch.setattr(rounds, "ROOM_SECONDS", 3600)
     for _ in range(2):
         alice_api.post(PATH, body)
     assert look() == [1]
@@ -109,11 +110,12 @@ def test_who_waits_for_room_is_not_looked_at_every_time_hints_are_read(alice_api
     assert hinted_tenants() == {} and hint() is not None
 
 
-def test_who_waits_for_room_is_looked_at_when_a_lease_runs_out(alice_api, body, acme):
+def test_who_waits_for_room_is_looked_at_when_a_lease_runs_out(alice_api, body, monkeypatch):
+    monkeypatch.setattr(rounds, "ROOM_SECONDS", 3600)
     for _ in range(2):
         alice_api.post(PATH, body)
     assert look() == [1]
-    soon = timezone.now().replace(microsecond=0) + timedelta(seconds=ROOM_SECONDS / 2)
+    soon = timezone.now().replace(microsecond=0) + timedelta(minutes=10)
     with tenant_context("acme"):
         TaskQueue.objects.filter(task_id=1).update(lease_until=soon, available_at=soon)
     with control_plane():
@@ -127,6 +129,7 @@ def test_who_waits_for_room_is_looked_at_when_a_lease_runs_out(alice_api, body, 
 def test_who_could_not_be_looked_at_hides_nobody_elses_hint(alice_api, body, acme, monkeypatch):
     """As the tenants of a silent server do, whose hints are always the oldest."""
     monkeypatch.setattr(rounds, "HINTED_AT_ONCE", 1)
+    monkeypatch.setattr(rounds, "PASSED_OVER_SECONDS", 3600)
     alice_api.post(PATH, body)
     with control_plane():
         server = DatabaseServer.objects.get(pk=acme.server_id)
@@ -140,7 +143,7 @@ def test_who_could_not_be_looked_at_hides_nobody_elses_hint(alice_api, body, acm
     assert list(hinted_tenants()) == [acme.pk] and look() == [1]
     with control_plane():
         look_at = Tenant.objects.get(pk=sick.pk).look_at
-    assert timezone.now() < look_at < timezone.now() + timedelta(minutes=1)
+    assert look_at > timezone.now()
 
 
 def test_a_hint_that_is_newer_than_the_failure_is_kept(globex, monkeypatch):
