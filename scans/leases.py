@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
+from traceback import clear_frames
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
@@ -80,9 +81,14 @@ def _counting_alone() -> Iterator[None]:
                 stack.enter_context(transaction.atomic())
                 ScanCounter.objects.select_for_update(nowait=True).get(pk=1)
         except OperationalError as error:
-            if connection.says_locked(error.__cause__):  # type: ignore[attr-defined]
-                raise TasksHeld(*error.args) from error
-            raise
+            cause = error.__cause__
+            if cause is None or not connection.says_locked(cause):  # type: ignore[attr-defined]
+                raise
+            # Each of Django's errors is a cycle with its traceback, in which the cursor is. Whichever thread collected
+            # that would wait there for this connection, which on SQLite may be waiting for that thread's transaction.
+            for each in (error, cause):
+                clear_frames(each.__traceback__)
+            raise TasksHeld(*error.args) from None
         yield
 
 

@@ -1,5 +1,6 @@
 """From the outbox to a worker: fairly, each task once, and whatever happens to Redis or to a tenant in between."""
 
+import gc
 import os
 import signal
 import threading
@@ -111,6 +112,38 @@ def test_many_dispatchers_at_once_send_each_task_once(alice, mallory, queue):
 
     expected = tasks("acme") | tasks("globex")
     assert sorted(sent) == sorted(expected) and set(expected.values()) == {1}
+
+
+def test_a_claim_that_met_a_lock_leaves_no_cursor_to_another_threads_collector(alice):
+    """It would wait there for this connection, and this one, on SQLite, for that thread's transaction."""
+    ask("acme", alice)
+    locked, released = threading.Event(), threading.Event()
+
+    def hold():
+        with tenant_context("acme"), transaction.atomic():
+            ScanCounter.objects.select_for_update().get()
+            locked.set()
+            released.wait(60)
+        close_tenant_connections()
+
+    def cursors():
+        return {id(each) for each in gc.get_objects() if type(each).__name__.endswith(("Cursor", "CursorWrapper"))}
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    gc.disable()
+    try:
+        assert locked.wait(60)
+        with tenant_context("acme"):
+            Scan.objects.count()
+            before = cursors()
+            with pytest.raises(TasksHeld):
+                claim_next()
+        assert cursors() <= before
+    finally:
+        gc.enable()
+        released.set()
+        holder.join(60)
 
 
 def test_dispatcher_processes_at_once_send_each_task_once(alice, queue):

@@ -71,13 +71,8 @@ class DatabaseWrapper(GuardedWrapper, base.DatabaseWrapper):
     @contextmanager
     def without_waiting(self):
         self.ensure_connection()
-        self._wait_at_most(HARDLY_MS)
+        self.connection.execute(f"PRAGMA busy_timeout = {HARDLY_MS}")
         try:
             yield
         finally:
-            self._wait_at_most(BUSY_MS)
-
-    def _wait_at_most(self, milliseconds: int) -> None:
-        # Its row is fetched: else, of three threads that claimed at once, all stood still for five seconds, one run in
-        # six, with one waiting for the lock and its holder for the interpreter.
-        self.connection.execute(f"PRAGMA busy_timeout = {milliseconds}").fetchall()
+            self.connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
