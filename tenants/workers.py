@@ -10,6 +10,7 @@ import gc
 import json
 import logging
 import os
+import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,7 @@ from tenants.registry import registry
 from tenants.secrets import give_up_fleet_key, seal, unseal
 
 logger = logging.getLogger(__name__)
+LULL_SECONDS = 0.05  # without a job, before a child warms up: until then the processors are for jobs that have begun
 STOPS = {signal.SIGTERM, signal.SIGINT}
 WAITING, WORKING = "worker, waiting", "worker, working"  # 15 bytes at most: what `ps -o comm` shows of a child
 
@@ -41,7 +43,7 @@ WAITING, WORKING = "worker, waiting", "worker, working"  # 15 bytes at most: wha
 class Spare:
     """Runs ``work`` with what it is given, and ends when whoever made it ends, however that one does."""
 
-    def __init__(self, get_ready: Callable[[], object], work: Callable[..., object]):
+    def __init__(self, get_ready: Callable[[], object], warm_up: Callable[[], object], work: Callable[..., object]):
         reading, self._writing = os.pipe()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
@@ -49,7 +51,7 @@ class Spare:
             signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
             self.pid = os.fork()
             if not self.pid:
-                self._live(reading, before, get_ready, work)
+                self._live(reading, before, get_ready, warm_up, work)
         except BaseException:
             os.close(self._writing)
             raise
@@ -57,15 +59,15 @@ class Spare:
             os.close(reading)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _live(
-        self, reading: int, signals: set, get_ready: Callable[[], object], work: Callable[..., object]
-    ) -> NoReturn:
+    def _live(self, reading: int, signals: set, get_ready, warm_up, work) -> NoReturn:
         status = 1
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, signals)
             os.close(self._writing)
             _be_called(WAITING)
             get_ready()
+            if not select.select([reading], [], [], LULL_SECONDS)[0]:
+                warm_up()
             with os.fdopen(reading) as pipe:
                 given = pipe.read()
             if given:
@@ -149,11 +151,13 @@ class TenantWorker(Worker):
     def _make_spare(self):
         if self._spare is None:
             close_tenant_connections()
-            self._spare = Spare(self._get_ready, self._work_as_spare)
+            self._spare = Spare(self._get_ready, self._meet_servers, self._work_as_spare)
 
     def _get_ready(self):
         os.setpgrp()
         self.setup_work_horse_signals()
+
+    def _meet_servers(self):
         with suppress(RedisError):  # else it is met when there is a job
             pool = self.connection.connection_pool
             pool.release(pool.get_connection())
