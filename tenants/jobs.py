@@ -139,10 +139,11 @@ class TenantJob(Job):
         meta = self.meta if isinstance(self.meta, dict) else {}
         try:
             record = registry.get(UUID(hex=meta["tenant"]))
-            expected, counts = self._sign(record), record.verifies(meta["key"])
+            expected, in_force = self._sign(record), record.verifies(meta["key"])
         except (KeyError, ValueError, TypeError, AttributeError, TenantNotFoundError):
             raise ForgedJobError(f"Job {self.id} names no tenant and key of ours.") from None
-        if not (counts and hmac.compare_digest(expected.encode(), str(meta.get("signature")).encode(errors="replace"))):
+        signature = str(meta.get("signature")).encode(errors="replace")
+        if not (in_force and hmac.compare_digest(expected.encode(), signature)):
             raise ForgedJobError(f"Job {self.id} was not made by this service, or was changed since.")
         return record
 

@@ -2,12 +2,13 @@
 
 import logging
 import threading
+from contextlib import ExitStack
 
 import pytest
 from django.db import connection
 
 from scans import rounds
-from scans.dispatch import run_dispatcher, run_round, sweep
+from scans.dispatch import run_round, sweep
 from scans.models import TaskQueue
 from scans.rounds import Held
 from scans.wakeup import wake_dispatcher
@@ -17,6 +18,7 @@ from tenants.context import control_plane, tenant_context
 from tenants.models import Tenant
 from tenants.services import suspend_tenant
 from tests.faults.many import add_copies, locked, register, silent_servers
+from tests.scans.scanning import dispatching
 from tests.scans.test_dispatch import ask
 from tests.sick import timed, wait_until
 
@@ -158,24 +160,12 @@ def test_a_dispatcher_comes_back_by_itself_to_whose_tasks_were_locked(installati
     """Nothing else leads it there: no hint, no round over all, and no other wake-up."""
     monkeypatch.setattr(rounds.Rounds, "due", lambda self, asking=0: ({}, []))
     ask("acme", alice)
-    stop = threading.Event()
-
-    def work():
-        try:
-            run_dispatcher(stop.is_set)
-        finally:
-            close_tenant_connections()
-
-    dispatcher = threading.Thread(target=work)
-    try:
+    with ExitStack() as stack:
         with locked(installation, [acme]):
             wake_dispatcher(acme.pk)
-            dispatcher.start()
+            stack.enter_context(dispatching())
             assert tries.wait(60)
         wait_until(lambda: handed_over("acme") == 1)
-    finally:
-        stop.set()
-        dispatcher.join(60)
 
 
 def test_a_sweep_waits_a_little_for_whose_tasks_are_locked(installation, acme, alice, tries):

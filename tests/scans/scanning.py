@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,8 +13,10 @@ from pathlib import Path
 from django.conf import settings
 from django.utils import timezone
 
+from scans.dispatch import run_dispatcher
 from scans.models import Authorization, Scan, ScanProfile, Target, TaskQueue
 from scans.services import request_scan
+from tenants.connections import close_tenant_connections
 from tenants.context import tenant_context
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +122,26 @@ def manage(*argv, timeout=60, **extra):
 def dispatch_and_work():
     """One dispatcher's sweep and one worker, each a real process, until nothing is left to do."""
     return manage("dispatch", "--once") + manage("worker", "--burst")
+
+
+@contextmanager
+def dispatching():
+    """A dispatcher in a thread, so that what it stands on can be replaced."""
+    stop = threading.Event()
+
+    def work():
+        try:
+            run_dispatcher(stop.is_set)
+        finally:
+            close_tenant_connections()
+
+    dispatcher = threading.Thread(target=work)
+    dispatcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        dispatcher.join(60)
 
 
 def wait_until(condition, seconds=30):

@@ -32,7 +32,7 @@ from tenants.embedded import Redis
 from tenants.models import RegistryRevision, Tenant
 from tenants.provisioning import PROVISIONERS
 from tenants.services import resume_tenant, suspend_tenant
-from tests.scans.scanning import authorize, manage, start, wait_until
+from tests.scans.scanning import authorize, dispatching, manage, start, wait_until
 
 
 @pytest.fixture
@@ -362,23 +362,10 @@ def test_when_redis_is_back_all_who_wait_are_served_from_memory(alice, mallory, 
     tried = threading.Event()
     add_all = rounds.Held.add_all
     monkeypatch.setattr(rounds.Held, "add_all", lambda self, seconds: tried.set() or add_all(self, seconds))
-    stop = threading.Event()
-
-    def work():
-        try:
-            run_dispatcher(stop.is_set)
-        finally:
-            close_tenant_connections()
-
-    dispatcher = threading.Thread(target=work)
-    dispatcher.start()
-    try:
+    with dispatching():
         assert tried.wait(60)
         own_redis.start()
         wait_until(lambda: django_rq.get_queue("default").count == 2, 60)
-    finally:
-        stop.set()
-        dispatcher.join(60)
 
     assert sorted(django_rq.get_queue("default").job_ids) == sorted(tasks("acme") | tasks("globex"))
 
